@@ -1,0 +1,21 @@
+"""The vocabulary of every signature.
+
+Dimensions are named alike everywhere: `b` images, `l` levels, `h w c` feature maps, `a`
+anchors per cell, `n` anchors of an image, `m` rows of ground truth (padding included),
+`k` proposals. Boxes are `(x0, y0, x1, y1)` pixels of the padded input image.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Bool as Bool
+from jaxtyping import Float as Float
+from jaxtyping import Int as Int
+from jaxtyping import Key, UInt32
+
+Array = jax.Array | np.ndarray  # NumPy is welcome wherever JAX is
+PRNGKey = Key[jax.Array, ""] | UInt32[Array, "2"]  # typed or raw
+Scalar = float | np.number | Float[Array, ""] | Int[Array, ""]
+ImageSize = Sequence[Scalar] | Float[Array, "2"] | Int[Array, "2"]  # (height, width)
+DeltaWeights = tuple[float, float, float, float]  # of (dx, dy, dw, dh)

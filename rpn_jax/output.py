@@ -1,0 +1,35 @@
+"""What a head predicts: the container that the losses and the proposals read."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array, Float
+
+
+class RPNOutput(NamedTuple):
+    """Predictions for every anchor, in the order (level, y, x, anchor in cell).
+
+    The batch axis may be absent.
+
+    Attributes:
+        logits: `[b n]`, the logit of being an object, or `[b n 2]`, one logit for
+            background and one for object, in this order.
+        deltas: `[b n 4]`, `(dx, dy, dw, dh)` as `encode_boxes` makes them.
+    """
+
+    logits: Float[Array, "*b_n"] | Float[Array, "*b_n 2"]
+    deltas: Float[Array, "*b_n 4"]
+
+
+def objectness_logits(output: RPNOutput) -> Float[jax.Array, "*b_n"]:
+    """The logit of being an object, float32, for either form of `output.logits`.
+
+    The softmax over two logits is the sigmoid of their difference, and the cross
+    entropies of the two are the same function: all that follows needs this form alone.
+    """
+    logits = jnp.asarray(output.logits, jnp.float32)
+    if logits.ndim == output.deltas.ndim:
+        return logits[..., 1] - logits[..., 0]
+    return logits
