@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike as DTypeLike
 from jaxtyping import Bool as Bool
 from jaxtyping import Float as Float
 from jaxtyping import Int as Int
-from jaxtyping import Key, UInt32
+from jaxtyping import Key
+from jaxtyping import UInt32 as UInt32
 
 Array = jax.Array | np.ndarray  # NumPy is welcome wherever JAX is
 PRNGKey = Key[jax.Array, ""] | UInt32[Array, "2"]  # typed or raw

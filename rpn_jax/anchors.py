@@ -3,15 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._typing import Float
+from ._typing import Array, Bool, Float, Int
 from .config import AnchorConfig
 
 Edges = Float[np.ndarray, "a cells"]
+StaticShape = Sequence[int | np.integer]  # (height, width), known when traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +82,50 @@ class AnchorGrid:
         """The anchors `(x0, y0, x1, y1)`, in the order (level, y, x, anchor in cell)."""
         return jnp.concatenate([_level_boxes(level) for level in self.levels])
 
+    def take(self, index: Int[Array, " k"]) -> Float[jax.Array, "k 4"]:
+        """`boxes[index]`, without making the others."""
+        boxes = jnp.zeros((index.shape[0], 4), jnp.float32)
+        for level, cells in zip(self.levels, self.locate(index), strict=True):
+            rows, columns, shapes = cells.y, cells.x, cells.shape
+            (left, right), (top, bottom) = level.x_edges(), level.y_edges()
+            edges = ((left, columns), (top, rows), (right, columns), (bottom, rows))
+            found = [jnp.asarray(edge)[shapes, cell] for edge, cell in edges]
+            boxes = jnp.where(cells.is_here[:, None], jnp.stack(found, axis=1), boxes)
+        return boxes
+
+    def locate(self, index: Int[Array, " k"]) -> list["Cells"]:
+        """Where anchors lie in each level."""
+        located, start = [], 0
+        for level in self.levels:
+            local = jnp.asarray(index, jnp.int32) - start
+            is_here = (local >= 0) & (local < level.size)
+            cell, shape = jnp.divmod(jnp.where(is_here, local, 0), len(level.cell))
+            y, x = jnp.divmod(cell, level.shape[1])
+            located.append(Cells(is_here, y, x, shape))
+            start += level.size
+        return located
+
+
+class Cells(NamedTuple):
+    """Where anchors lie in one level.
+
+    Attributes:
+        is_here: `[k]` whether they lie in this level; if not, the others are 0.
+        y: `[k]` row.
+        x: `[k]` column.
+        shape: `[k]` which of the anchors of that cell.
+    """
+
+    is_here: Bool[jax.Array, " k"]
+    y: Int[jax.Array, " k"]
+    x: Int[jax.Array, " k"]
+    shape: Int[jax.Array, " k"]
+
 
 def make_anchors(
     config: AnchorConfig,
-    feature_shapes: Sequence[tuple[int, int]],
-    image_size: tuple[int, int] | None = None,
+    feature_shapes: Sequence[StaticShape],
+    image_size: StaticShape | None = None,
 ) -> AnchorGrid:
     """The anchors of every cell of every feature map.
 
@@ -111,6 +152,7 @@ def make_anchors(
             f"make_anchors needs a feature shape for each of the {len(config.strides)} "
             f"levels of the config, got {len(feature_shapes)}: {feature_shapes}."
         )
+    feature_shapes = [(int(height), int(width)) for height, width in feature_shapes]
     if not all(height > 0 and width > 0 for height, width in feature_shapes):
         raise ValueError(
             "make_anchors needs feature maps of at least one cell, got shapes "
@@ -118,7 +160,7 @@ def make_anchors(
         )
     strides = config.level_strides
     if image_size is not None:
-        height, width = image_size
+        height, width = (int(side) for side in image_size)
         strides = [(height // h, width // w) for h, w in feature_shapes]
         if not all(step > 0 for stride in strides for step in stride):
             raise ValueError(
@@ -140,7 +182,7 @@ def cell_anchors(config: AnchorConfig) -> tuple[Float[np.ndarray, "a 4"], ...]:
         cell's centre, and under `"legacy"` rounding to its top left corner.
 
     >>> cell_anchors(AnchorConfig(sizes=(128,), strides=(16,), rounding="legacy"))[0][0]
-    array([-83., -39., 100.,  56.], dtype=float32)
+    array([-84., -40.,  99.,  55.], dtype=float32)
     """
     make = _legacy_cell if config.rounding == "legacy" else _centred_cell
     cells = [make(config, np.array(sizes)) for sizes in config.level_sizes]

@@ -13,6 +13,7 @@ from ._typing import Array, Bool, DeltaWeights, Float, ImageSize
 from .config import MAX_LOG_SCALE
 
 _LARGEST_COORDINATE = 1e18  # the areas of two such boxes have a finite sum in float32
+_SMALLEST_SIDE = 1e-6  # a side below it encodes to nothing: its inverse would overflow
 _LARGEST_LENGTH = 1e38
 _LARGEST_LOG_SCALE = 88.0  # exp of more overflows, and its gradient with it
 
@@ -99,13 +100,14 @@ def encode_boxes(
 
     Returns:
         One row of deltas per box. A delta that does not exist is 0: all four where a
-        coordinate is not finite, and those of a side that is not positive.
+        coordinate is not finite, and those of a side that is not positive (or is shorter
+        than a millionth of a pixel).
     """
     exists = (jnp.isfinite(boxes) & jnp.isfinite(anchors)).all(axis=-1, keepdims=True)
     boxes, anchors = finite_boxes(boxes), finite_boxes(anchors)
     box_sides, anchor_sides = (_sides(x, pixel_offset) for x in (boxes, anchors))
-    can_shift = exists & (anchor_sides > 0.0)
-    can_scale = can_shift & (box_sides > 0.0)
+    can_shift = exists & (anchor_sides > _SMALLEST_SIDE)
+    can_scale = can_shift & (box_sides > _SMALLEST_SIDE)
     unit = jnp.where(can_shift, anchor_sides, 1.0)
     shift = (_centers(boxes, pixel_offset) - _centers(anchors, pixel_offset)) / unit
     log_scale = jnp.log(jnp.where(can_scale, box_sides, 1.0) / jnp.where(can_scale, unit, 1.0))

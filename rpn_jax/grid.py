@@ -1,32 +1,31 @@
-"""Overlaps of boxes with the anchors of a grid, without a matrix of anchors and boxes.
+"""What relates the anchors of a grid to boxes, without a matrix of the two.
 
-For one shape of anchor on one level, the overlap with a box is the product of what the
-two share horizontally, which depends on the column alone, and vertically, which depends
-on the row alone. IoU rises with the overlap. So a box's best IoU over the whole level,
-and the anchors that tie for it, are where both factors are largest: `h + w` steps of
-work instead of `h * w`. What remains for each anchor, its best IoU over all boxes, has
-two forms that agree:
-
-* on GPU and TPU, one fused reduction over boxes;
-* on CPU, a loop over the boxes that reach an IoU of `floor` with a shape, which visits
-  the window of cells where they do. The shape bounds the size of that window.
+The best IoU of each anchor over all boxes has two forms that agree: on GPU and TPU one
+fused reduction over boxes for each level, on CPU the loops of `windows.py`. So have the
+claims of each box to its best anchors.
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Bool, Float, ImageSize, Int
-from .anchors import AnchorGrid, AnchorLevel
+from ._typing import Bool, Float, ImageSize, Int
+from .anchors import AnchorGrid
 from .config import TargetConfig
-
-_TINY = 1e-30  # keeps an empty union from dividing by zero
-_SLACK = 1.0 - 1e-5  # windows are laid out for a slightly lower IoU than asked for
-
-AxisMasks = tuple[Bool[Array, "a w"], Bool[Array, "a h"]]
+from .separable import (
+    AxisMasks,
+    Edges,
+    Peaks,
+    axis_masks,
+    box_areas,
+    find_peaks,
+    iou_from_areas,
+    make_edges,
+    shared_length,
+)
+from .windows import LevelBest, best_by_windows, claims_by_loop
 
 
 class Association(NamedTuple):
@@ -45,34 +44,6 @@ class Association(NamedTuple):
     is_kept: Bool[jax.Array, " n"]
 
 
-class LevelOverlaps(NamedTuple):
-    """What boxes share with the anchors of a level, along each axis.
-
-    Attributes:
-        x: `[m a w]` pixels shared horizontally, for each box, shape and column.
-        y: `[m a h]` pixels shared vertically, for each box, shape and row.
-        anchor_area: `[m a]` area of each shape.
-        box_area: `[m a]` area of each box.
-    """
-
-    x: Float[jax.Array, "m a w"]
-    y: Float[jax.Array, "m a h"]
-    anchor_area: Float[jax.Array, "m a"]
-    box_area: Float[jax.Array, "m a"]
-
-
-class LevelBest(NamedTuple):
-    """For each anchor of a level, the box that it overlaps most.
-
-    Attributes:
-        iou: `[a h w]` its IoU; wherever this is below `floor`, it may be any lower one.
-        index: `[a h w]` its row, the lowest on ties; 0 where nothing overlaps.
-    """
-
-    iou: Float[jax.Array, "a h w"]
-    index: Int[jax.Array, "a h w"]
-
-
 def associate_grid(
     anchors: AnchorGrid,
     boxes: Float[jax.Array, "m 4"],
@@ -88,23 +59,19 @@ def associate_grid(
         boxes: finite boxes; inverted ones overlap nothing.
         image_size: `(height, width)`, for the border rules of `config`.
         config: the rules.
-        floor: the lowest IoU that must be exact. The higher, the less work on a CPU.
+        floor: the lowest IoU that must be exact, or its box. The higher, the less work
+            on a CPU.
     """
     border = None if config.border_after_matching else config.allowed_border
-    levels = anchors.levels
-    masks = [_axis_masks(x, image_size, border, config.ignore_padding) for x in levels]
-    overlaps = [
-        _level_overlaps(level, boxes, mask, config.pixel_offset)
-        for level, mask in zip(levels, masks, strict=True)
-    ]
-    best = [
-        _best_boxes(level, overlap, floor=floor, pixel_offset=config.pixel_offset)
-        for level, overlap in zip(levels, overlaps, strict=True)
-    ]
+    masks = [axis_masks(x, image_size, border, config.ignore_padding) for x in anchors.levels]
+    levels = zip(anchors.levels, masks, strict=True)
+    edges = [make_edges(level, mask, config.pixel_offset) for level, mask in levels]
+    peaks = [find_peaks(edge, boxes, config.pixel_offset) for edge in edges]
+    best = _best_boxes(anchors, edges, peaks, boxes, config.pixel_offset, floor)
     return Association(
-        iou=_flatten([x.iou for x in best]),
-        index=_flatten([x.index for x in best]),
-        forced_by=_forced_by(anchors, overlaps, config),
+        iou=_flatten([level.iou for level in best]),
+        index=_flatten([level.index for level in best]),
+        forced_by=_forced_by(anchors, edges, peaks, boxes, config),
         is_kept=_flatten([_outer(mask) for mask in masks]),
     )
 
@@ -115,8 +82,8 @@ def grid_inside(
     border: float | None,
     ignore_padding: bool,
 ) -> Bool[jax.Array, " n"]:
-    """Which anchors reach at most `border` pixels out of the image, and begin in it."""
-    levels = [_axis_masks(x, image_size, border, ignore_padding) for x in anchors.levels]
+    """Which anchors the border rules keep."""
+    levels = [axis_masks(x, image_size, border, ignore_padding) for x in anchors.levels]
     return _flatten([_outer(mask) for mask in levels])
 
 
@@ -129,228 +96,122 @@ def _outer(mask: AxisMasks) -> Bool[jax.Array, "a h w"]:
     return mask[1][:, :, None] & mask[0][:, None, :]
 
 
-def _axis_masks(
-    level: AnchorLevel,
-    image_size: ImageSize | None,
-    border: float | None,
-    ignore_padding: bool,
-) -> AxisMasks:
-    """Which columns and rows the border rules keep, for every shape of the level."""
-
-    def keep(axis, edges):
-        kept = jnp.ones(edges[0].shape, bool)
-        if image_size is None:
-            return kept
-        limit = jnp.asarray(image_size[axis], jnp.float32)
-        if border is not None:
-            kept &= (edges[0] >= -border) & (edges[1] < limit + border)
-        if ignore_padding:
-            kept &= (level.origins(axis) < limit)[None, :]
-        return kept
-
-    return keep(1, level.x_edges()), keep(0, level.y_edges())
-
-
-def _level_overlaps(
-    level: AnchorLevel,
+def _best_boxes(
+    anchors: AnchorGrid,
+    edges: list[Edges],
+    peaks: list[Peaks],
     boxes: Float[jax.Array, "m 4"],
-    masks: AxisMasks,
     pixel_offset: float,
-) -> LevelOverlaps:
-    """Overlaps along both axes; 0 in the columns and rows that are masked out."""
-
-    def shared(axis, edges):
-        low, high = (boxes[:, i, None, None] for i in (axis, axis + 2))
-        ends = jnp.minimum(edges[1][None], high)
-        length = ends - jnp.maximum(edges[0][None], low) + pixel_offset
-        return jnp.where(masks[axis][None], jnp.maximum(length, 0.0), 0.0)
-
-    sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2] + pixel_offset, 0.0)
-    areas = [width * height for height, width in _cell_sides(level, pixel_offset)]
-    shape = (boxes.shape[0], len(areas))
-    return LevelOverlaps(
-        x=shared(0, level.x_edges()),
-        y=shared(1, level.y_edges()),
-        anchor_area=jnp.broadcast_to(jnp.array([areas], jnp.float32), shape),
-        box_area=jnp.broadcast_to((sides[:, 0] * sides[:, 1])[:, None], shape),
+    floor: float,
+) -> list[LevelBest]:
+    by_windows = functools.partial(
+        best_by_windows, levels=anchors.levels, pixel_offset=pixel_offset, floor=floor
+    )
+    return jax.lax.platform_dependent(
+        edges,
+        peaks,
+        boxes,
+        cpu=jax.custom_batching.sequential_vmap(by_windows),
+        default=functools.partial(best_by_reduction, pixel_offset=pixel_offset),
     )
 
 
-def _cell_sides(level: AnchorLevel, pixel_offset: float) -> list[tuple[float, float]]:
-    """Height and width of every shape of the level."""
-    return [(y1 - y0 + pixel_offset, x1 - x0 + pixel_offset) for x0, y0, x1, y1 in level.cell]
-
-
-def _iou(overlap, anchor_area, box_area):
-    return overlap / jnp.maximum(anchor_area + box_area - overlap, _TINY)
-
-
 def _forced_by(
-    anchors: AnchorGrid, overlaps: list[LevelOverlaps], config: TargetConfig
+    anchors: AnchorGrid,
+    edges: list[Edges],
+    peaks: list[Peaks],
+    boxes: Float[jax.Array, "m 4"],
+    config: TargetConfig,
 ) -> Int[jax.Array, " n"]:
     """The last box that forces each anchor positive, or -1."""
     if config.force_match == "none":
         return jnp.full(len(anchors), -1, jnp.int32)
-    levels = [_iou(x.x.max(2) * x.y.max(2), x.anchor_area, x.box_area) for x in overlaps]
-    best = jnp.stack([level.max(1) for level in levels]).max(0)
+    best = jnp.stack([level.iou.max(axis=0) for level in peaks]).max(axis=0)
     may_force = (best > 0.0) & (best >= config.min_force_iou)
-    is_claimed = [(level == best[:, None]) & may_force[:, None] for level in levels]
-    if config.force_match == "ties":
-        return _flatten([_last_claims(*x) for x in zip(overlaps, is_claimed, strict=True)])
-    starts = [sum(anchors.level_sizes[:i]) for i in range(len(levels))]
-    firsts = [
-        jnp.where(claimed.any(1), start + _first_claimed(overlap, claimed), len(anchors))
-        for start, overlap, claimed in zip(starts, overlaps, is_claimed, strict=True)
-    ]
-    rows = jnp.arange(best.shape[0], dtype=jnp.int32)
-    nothing = jnp.full(len(anchors), -1, jnp.int32)
-    return nothing.at[jnp.stack(firsts).min(0)].max(rows, mode="drop")
-
-
-def _first_claimed(
-    overlaps: LevelOverlaps, is_claimed: Bool[jax.Array, "m a"]
-) -> Int[jax.Array, " m"]:
-    """Index in the level of the first anchor that each box claims."""
-    x, y = (ties.argmax(axis=2) for ties in _ties(overlaps, is_claimed))
-    num_shapes, width = overlaps.x.shape[1:]
-    index = (y * width + x) * num_shapes + jnp.arange(num_shapes)[None, :]
-    return jnp.where(is_claimed, index, jnp.iinfo(index.dtype).max).min(axis=1)
-
-
-def _best_boxes(
-    level: AnchorLevel, overlaps: LevelOverlaps, *, floor: float, pixel_offset: float
-) -> LevelBest:
-    sides = _cell_sides(level, pixel_offset)
-    windows = tuple(_window_shape(level, side, floor) for side in sides)
-    by_windows = functools.partial(_best_by_windows, windows=windows, floor=floor)
-    return jax.lax.platform_dependent(
-        overlaps,
-        cpu=jax.custom_batching.sequential_vmap(by_windows),
-        default=_best_by_reduction,
+    claims = [(level.iou == best[None]) & may_force[None] for level in peaks]
+    offset = config.pixel_offset
+    if config.force_match == "first":
+        return _first_claims(anchors, edges, peaks, boxes, claims, offset)
+    by_loop = functools.partial(claims_by_loop, levels=anchors.levels, pixel_offset=offset)
+    levels = jax.lax.platform_dependent(
+        edges,
+        peaks,
+        boxes,
+        claims,
+        cpu=jax.custom_batching.sequential_vmap(by_loop),
+        default=functools.partial(claims_by_reduction, pixel_offset=offset),
     )
+    return _flatten(levels)
 
 
-def _last_claims(
-    overlaps: LevelOverlaps, is_claimed: Bool[jax.Array, "m a"]
-) -> Int[jax.Array, "a h w"]:
-    """The last box that claims each anchor, or -1.
-
-    A box claims, of every shape that it may, all anchors where its overlap is largest.
-    """
-    return jax.lax.platform_dependent(
-        *_ties(overlaps, is_claimed),
-        cpu=jax.custom_batching.sequential_vmap(_last_claims_by_loop),
-        default=_last_claims_by_reduction,
-    )
+def _ties(
+    edges: Edges, peaks: Peaks, boxes: Float[jax.Array, "m 4"], pixel_offset: float
+) -> tuple[Bool[jax.Array, "a m w"], Bool[jax.Array, "a m h"]]:
+    """The columns and the rows where each box fits each shape best."""
+    x0, y0, x1, y1 = (boxes[None, :, i, None] for i in range(4))
+    left, right, top, bottom = (edge[:, None, :] for edge in edges[:4])
+    x = shared_length(left, right, x0, x1, pixel_offset) == peaks.x[:, :, None]
+    y = shared_length(top, bottom, y0, y1, pixel_offset) == peaks.y[:, :, None]
+    return x, y
 
 
-def _ties(overlaps, is_claimed):
-    """Columns `[m a w]` and rows `[m a h]` where a claiming box's overlap is largest."""
-    x = (overlaps.x == overlaps.x.max(axis=2, keepdims=True)) & is_claimed[:, :, None]
-    return x, overlaps.y == overlaps.y.max(axis=2, keepdims=True)
+def _first_claims(anchors, edges, peaks, boxes, claims, pixel_offset) -> Int[jax.Array, " n"]:
+    """As `_forced_by`, where a box claims only the first of the anchors that tie."""
+    firsts, start = [], 0
+    for level, edge, peak, claim in zip(anchors.levels, edges, peaks, claims, strict=True):
+        x, y = (ties.argmax(axis=2) for ties in _ties(edge, peak, boxes, pixel_offset))
+        shape = jnp.arange(len(level.cell))[:, None]
+        index = start + (y * level.shape[1] + x) * len(level.cell) + shape
+        firsts.append(jnp.where(claim, index, len(anchors)).min(axis=0))
+        start += level.size
+    first = jnp.stack(firsts).min(axis=0)  # out of bounds, so dropped, where none
+    rows = jnp.arange(boxes.shape[0], dtype=jnp.int32)
+    return jnp.full(len(anchors), -1, jnp.int32).at[first].max(rows, mode="drop")
 
 
-def _best_by_reduction(overlaps: LevelOverlaps) -> LevelBest:
-    overlap = overlaps.y[:, :, :, None] * overlaps.x[:, :, None, :]
-    areas = (overlaps.anchor_area, overlaps.box_area)
-    iou = _iou(overlap, *(x[:, :, None, None] for x in areas))
-    index = jax.lax.broadcasted_iota(jnp.int32, iou.shape, 0)
+def best_by_reduction(
+    edges: list[Edges],
+    peaks: list[Peaks],
+    boxes: Float[jax.Array, "m 4"],
+    *,
+    pixel_offset: float,
+) -> list[LevelBest]:
+    """For each anchor, its highest IoU and the box: all boxes at once, nothing stored."""
+    del peaks
+    x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
+    box_area = box_areas(boxes, pixel_offset)[:, None, None, None]
 
     def larger(a, b):
         # Ties go to the lower row, whatever the order of the reduction.
         first = (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
         return jnp.where(first, a[0], b[0]), jnp.where(first, a[1], b[1])
 
-    nothing = (jnp.float32(0.0), jnp.int32(0))
-    return LevelBest(*jax.lax.reduce((iou, index), nothing, larger, (0,)))
+    def over_level(edge):
+        x = shared_length(edge.left[None], edge.right[None], x0, x1, pixel_offset)
+        y = shared_length(edge.top[None], edge.bottom[None], y0, y1, pixel_offset)
+        overlap = y[:, :, :, None] * x[:, :, None, :]
+        iou = iou_from_areas(overlap, edge.area[None, :, None, None], box_area)
+        row = jax.lax.broadcasted_iota(jnp.int32, iou.shape, 0)
+        nothing = (jnp.float32(0.0), jnp.int32(0))
+        return LevelBest(*jax.lax.reduce((iou, row), nothing, larger, (0,)))
+
+    return [over_level(edge) for edge in edges]
 
 
-def _last_claims_by_reduction(
-    x: Bool[jax.Array, "m a w"], y: Bool[jax.Array, "m a h"]
-) -> Int[jax.Array, "a h w"]:
-    claims = y[:, :, :, None] & x[:, :, None, :]
-    index = jax.lax.broadcasted_iota(jnp.int32, claims.shape, 0)
-    return jnp.where(claims, index, -1).max(axis=0)
+def claims_by_reduction(
+    edges: list[Edges],
+    peaks: list[Peaks],
+    boxes: Float[jax.Array, "m 4"],
+    claims: list[Bool[jax.Array, "a m"]],
+    *,
+    pixel_offset: float,
+) -> list[Int[jax.Array, "a h w"]]:
+    """The last box that claims each anchor, or -1: all boxes at once, nothing stored."""
 
+    def over_level(edge, peak, claim):
+        x, y = _ties(edge, peak, boxes, pixel_offset)
+        tie = (y & claim[:, :, None])[:, :, :, None] & x[:, :, None, :]
+        row = jax.lax.broadcasted_iota(jnp.int32, tie.shape, 1)
+        return jnp.where(tie, row, -1).max(axis=1)
 
-def _window_shape(
-    level: AnchorLevel, sides: tuple[float, float], floor: float
-) -> tuple[int, int]:
-    """Cells, vertically and horizontally, in which a box can reach `floor` with a shape.
-
-    An anchor of width `w` that shares at least `c` pixels with a box of width `v` lies
-    within `w + v - 2 c` pixels of travel. An IoU of `t` needs `c >= (w + v) t / (1 + t)`
-    and `v <= w / t`, which leaves at most `w (1 - t) / t`.
-    """
-    if floor <= 0.0:
-        return level.shape
-    reach = 1.0 / (floor * _SLACK) - 1.0
-    height, width = (math.floor(sides[i] * reach / level.stride[i]) + 3 for i in (0, 1))
-    return min(height, level.shape[0]), min(width, level.shape[1])
-
-
-def _best_by_windows(
-    overlaps: LevelOverlaps, *, windows: tuple[tuple[int, int], ...], floor: float
-) -> LevelBest:
-    shapes = [
-        _shape_by_windows(jax.tree.map(lambda x, i=i: x[:, i], overlaps), window, floor)
-        for i, window in enumerate(windows)
-    ]
-    return LevelBest(*map(jnp.stack, zip(*shapes, strict=True)))
-
-
-def _shape_by_windows(overlaps, window, floor):
-    """The best boxes of the anchors of one shape; the fields have no axis `a`."""
-    x, y, anchor_area, box_area = overlaps
-    column, reaches = _window_start(x, y, anchor_area, box_area, floor)
-    row, _ = _window_start(y, x, anchor_area, box_area, floor)
-    following = _following(reaches)
-
-    def visit(state):
-        box, best, index = state
-        start = (row[box], column[box])
-        x_part = jax.lax.dynamic_slice(x, (box, start[1]), (1, window[1]))
-        y_part = jax.lax.dynamic_slice(y, (box, start[0]), (1, window[0]))
-        iou = _iou(y_part.T * x_part, anchor_area[box], box_area[box])
-        best_part = jax.lax.dynamic_slice(best, start, window)
-        index_part = jax.lax.dynamic_slice(index, start, window)
-        index_part = jnp.where(iou > best_part, box, index_part)
-        best = jax.lax.dynamic_update_slice(best, jnp.maximum(iou, best_part), start)
-        index = jax.lax.dynamic_update_slice(index, index_part, start)
-        return following[box + 1], best, index
-
-    shape = (y.shape[1], x.shape[1])
-    state = (following[0], jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32))
-    return jax.lax.while_loop(lambda state: state[0] < x.shape[0], visit, state)[1:]
-
-
-def _window_start(along, across, anchor_area, box_area, floor):
-    """First cell along an axis where each box reaches `floor`, and whether it does."""
-    best = across.max(axis=1, keepdims=True)
-    iou = _iou(along * best, anchor_area[:, None], box_area[:, None])
-    reaches = (iou >= floor * _SLACK) & (iou > 0.0)
-    return reaches.argmax(axis=1).astype(jnp.int32), reaches.any(axis=1)
-
-
-def _last_claims_by_loop(
-    x: Bool[jax.Array, "m a w"], y: Bool[jax.Array, "m a h"]
-) -> Int[jax.Array, "a h w"]:
-    def over_shape(x, y):
-        following = _following(x.any(axis=1))
-
-        def visit(state):
-            box, claims = state
-            claims = jnp.where(y[box][:, None] & x[box][None, :], box, claims)
-            return following[box + 1], claims
-
-        state = (following[0], jnp.full((y.shape[1], x.shape[1]), -1, jnp.int32))
-        return jax.lax.while_loop(lambda state: state[0] < x.shape[0], visit, state)[1]
-
-    return jnp.stack([over_shape(x[:, i], y[:, i]) for i in range(x.shape[1])])
-
-
-def _following(mask: Bool[Array, " m"]) -> Int[jax.Array, " m+1"]:
-    """For each row and the end, the first row from there on that is set, or the end."""
-    end = mask.shape[0]
-    rows = jnp.where(mask, jnp.arange(end, dtype=jnp.int32), end)
-    return jnp.append(jax.lax.cummin(rows, reverse=True), jnp.int32(end))
+    return [over_level(*level) for level in zip(edges, peaks, claims, strict=True)]

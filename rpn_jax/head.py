@@ -1,0 +1,175 @@
+"""The head: from feature maps to a logit and four deltas for every anchor."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ._typing import Bool, DTypeLike, Float, Int
+from .anchors import AnchorGrid
+from .output import RPNOutput
+
+
+class RPNHead(nnx.Module):
+    """3x3 convolutions, then 1x1 convolutions for objectness and box deltas.
+
+    One set of weights serves all levels. Weights start from N(0, 0.01) and biases from
+    0, as in Sec. 3.1.3 of "Faster R-CNN" by Ren et al.
+    (https://arxiv.org/abs/1506.01497) and in all systems that follow it.
+
+    Attributes:
+        convs: the 3x3 convolutions, each with a ReLU.
+        logits: 1x1, with the channels of an anchor side by side: (background, object)
+            if there are two.
+        deltas: 1x1, with the four channels of an anchor side by side.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        anchors_per_cell: int,
+        *,
+        hidden_features: int | None = None,
+        num_logits: int = 1,
+        num_convs: int = 1,
+        dtype: DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Makes the parameters, float32.
+
+        Args:
+            in_features: channels of every feature map.
+            anchors_per_cell: `AnchorConfig.anchors_per_cell`.
+            hidden_features: channels of the 3x3 convolutions; None takes `in_features`.
+            num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
+            num_convs: number of 3x3 convolutions.
+            dtype: of the computation, bfloat16 for example; None takes that of the
+                features and parameters. The outputs are float32.
+            rngs: source of randomness for the parameters.
+
+        Raises:
+            ValueError: `num_logits` is neither 1 nor 2, or there is no convolution.
+        """
+        if num_logits not in (1, 2) or num_convs < 1:
+            raise ValueError(
+                "RPNHead needs num_logits of 1 (sigmoid) or 2 (softmax) and num_convs of "
+                f"at least 1, got {num_logits} and {num_convs}."
+            )
+        hidden = in_features if hidden_features is None else hidden_features
+
+        def conv(inputs: int, outputs: int, size: int) -> nnx.Conv:
+            return nnx.Conv(
+                inputs,
+                outputs,
+                (size, size),
+                dtype=dtype,
+                kernel_init=nnx.initializers.normal(0.01),
+                rngs=rngs,
+            )
+
+        widths = [in_features] + [hidden] * num_convs
+        self.num_logits = num_logits
+        self.convs = nnx.List([conv(*pair, 3) for pair in zip(widths, widths[1:], strict=False)])
+        self.logits = conv(hidden, anchors_per_cell * num_logits, 1)
+        self.deltas = conv(hidden, anchors_per_cell * 4, 1)
+
+    def __call__(self, features: Sequence[Float[jax.Array, "b _ _ c"]]) -> RPNOutput:
+        """Maps feature maps, `[b h w c]` each, to predictions for all anchors.
+
+        Args:
+            features: one map per level, in the order of the anchors' levels.
+
+        Returns:
+            Logits `[b n]`, or `[b n 2]`, and deltas `[b n 4]`, float32.
+        """
+        levels = [self._predict(x) for x in features]
+        return jax.tree.map(lambda *xs: jnp.concatenate(xs, axis=1), *levels)
+
+    def at(
+        self,
+        features: Sequence[Float[jax.Array, "b _ _ c"]],
+        anchors: AnchorGrid,
+        index: Int[jax.Array, "b k"],
+    ) -> RPNOutput:
+        """The predictions for a few anchors of each image, without computing the others.
+
+        Equal to the rows `index` of what `__call__` returns. The loss depends on 256 of
+        a quarter of a million anchors: this takes a thousandth of the work, forwards and
+        backwards.
+
+        Args:
+            features: one map per level.
+            anchors: the grid that the maps belong to.
+            index: which anchors.
+
+        Returns:
+            Logits `[b k]`, or `[b k 2]`, and deltas `[b k 4]`, float32.
+
+        Raises:
+            ValueError: the maps do not have the grid's shapes.
+        """
+        shapes = [x.shape[1:3] for x in features]
+        if shapes != [level.shape for level in anchors.levels]:
+            raise ValueError(
+                "RPNHead.at needs the feature maps that the anchors were made for, got "
+                f"maps {shapes} for {[level.shape for level in anchors.levels]}."
+            )
+        patches, is_inside, shape = jax.vmap(self._patches, in_axes=(0, None, 0))(
+            list(features), anchors, index
+        )
+        x, is_inside = (v.reshape(-1, *v.shape[2:]) for v in (patches, is_inside))
+        for conv in self.convs:
+            x = jnp.where(is_inside[..., None], x, 0)  # the zeros that pad each convolution
+            x = jax.nn.relu(_without_padding(conv, x))
+            is_inside = is_inside[:, 1:-1, 1:-1]
+        output = self._outputs(x)
+        rows = jnp.arange(index.size)
+        picked = jax.tree.map(lambda v: v[rows, shape.reshape(-1)], output)
+        return jax.tree.map(lambda v: v.reshape(*index.shape, *v.shape[1:]), picked)
+
+    def _predict(self, x: Float[jax.Array, "b h w c"]) -> RPNOutput:
+        for conv in self.convs:
+            x = jax.nn.relu(conv(x))
+        return self._outputs(x)
+
+    def _outputs(self, x: Float[jax.Array, "b h w c"]) -> RPNOutput:
+        logits = self.logits(x).astype(jnp.float32)
+        deltas = self.deltas(x).astype(jnp.float32)
+        shape = (x.shape[0], -1) if self.num_logits == 1 else (x.shape[0], -1, 2)
+        return RPNOutput(logits.reshape(shape), deltas.reshape(x.shape[0], -1, 4))
+
+    def _patches(
+        self,
+        features: list[Float[jax.Array, "_ _ c"]],
+        anchors: AnchorGrid,
+        index: Int[jax.Array, " k"],
+    ) -> tuple[Float[jax.Array, "k p p c"], Bool[jax.Array, "k p p"], Int[jax.Array, " k"]]:
+        """What each anchor's predictions see, and which of it lies on the map."""
+        reach = len(self.convs)
+        offsets = jnp.arange(-reach, reach + 1)[None, :]
+        size = (index.shape[0], 2 * reach + 1, 2 * reach + 1)
+        patches = jnp.zeros((*size, features[0].shape[-1]), features[0].dtype)
+        is_inside, shape = jnp.zeros(size, bool), jnp.zeros(index.shape, jnp.int32)
+        for x, cells in zip(features, anchors.locate(index), strict=True):
+            height, width = x.shape[:2]
+            rows, columns = cells.y[:, None] + offsets, cells.x[:, None] + offsets
+            is_row = (rows >= 0) & (rows < height) & cells.is_here[:, None]
+            is_column = (columns >= 0) & (columns < width)
+            is_here = is_row[:, :, None] & is_column[:, None, :]
+            rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
+            found = x[rows[:, :, None], columns[:, None, :]]
+            patches = jnp.where(is_here[..., None], found, patches)
+            is_inside |= is_here
+            shape += cells.shape
+        return patches, is_inside, shape
+
+
+def _without_padding(conv: nnx.Conv, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "..."]:
+    """What `conv` gives away from the borders of `x`."""
+    bias = conv.bias
+    kernel, offset = conv.kernel[...], 0.0 if bias is None else bias[...]
+    x, kernel, offset = (jnp.asarray(v, conv.dtype or x.dtype) for v in (x, kernel, offset))
+    layout = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+    return y + offset.reshape(1, 1, 1, -1)

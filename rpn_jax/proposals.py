@@ -1,0 +1,187 @@
+"""Proposals: from a head's predictions to a fixed number of scored boxes."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._typing import Array, Bool, Float, ImageSize, Int
+from .anchors import AnchorGrid
+from .boxes import clip_boxes, decode_boxes
+from .config import ProposalConfig
+from .nms import suppress_ranked
+from .output import RPNOutput, objectness_logits
+
+
+class Proposals(NamedTuple):
+    """The boxes most likely to hold an object, from the highest score down.
+
+    The batch axis is absent where the predictions have none.
+
+    Attributes:
+        boxes: `[b k 4]` boxes `(x0, y0, x1, y1)` inside the image; zeros in padding.
+        scores: `[b k]` probability of being an object, in `[0, 1]`; 0 in padding.
+        valid: `[b k]` which rows are proposals; padding comes last.
+    """
+
+    boxes: Float[Array, "*b_k 4"]
+    scores: Float[Array, "*b_k"]
+    valid: Bool[Array, "*b_k"]
+
+
+class _Candidates(NamedTuple):
+    """What enters suppression: of each level the highest scores, in their order.
+
+    Attributes:
+        boxes: `[l k 4]` decoded and clipped.
+        logits: `[l k]` logits of being an object.
+        valid: `[l k]` which of them may be proposed.
+    """
+
+    boxes: Float[Array, "l k 4"]
+    logits: Float[Array, "l k"]
+    valid: Bool[Array, "l k"]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def propose(
+    output: RPNOutput,
+    anchors: AnchorGrid | Float[Array, "n 4"],
+    image_size: ImageSize | Float[Array, "b 2"] | Int[Array, "b 2"],
+    *,
+    config: ProposalConfig = ProposalConfig(),
+) -> Proposals:
+    """Decodes the best predictions and drops those that overlap a better one.
+
+    In this order: the `pre_nms_top_k` of each level by logit, ties to the lowest index;
+    decoding; clipping to the image; dropping of small boxes and low scores; suppression
+    within each level; the `post_nms_top_k` of all levels, ties to the first level.
+    A prediction with a logit or a delta that is not finite is never proposed. Logits
+    decide every order, so that probabilities which round to 1 do not tie.
+
+    Proposals are data to what follows: no gradient passes.
+
+    Args:
+        output: predictions for all anchors, of one image or with a leading batch axis.
+        anchors: the anchors; a plain array counts as one level.
+        image_size: `(height, width)` in pixels without padding, to which boxes are
+            clipped; of every image, or the same for all of a batch.
+        config: the settings. Pass `config.for_training()` for the limits of training.
+
+    Returns:
+        `config.post_nms_top_k` rows an image, padding included.
+    """
+    output = lax.stop_gradient(jax.tree.map(jnp.asarray, output))
+    if output.deltas.ndim == 2:
+        return _propose(output, anchors, image_size, config)
+    sizes = jnp.asarray(image_size)
+    sizes = jnp.broadcast_to(sizes.reshape(-1, 2), (len(output.deltas), 2))
+    of_one = functools.partial(_propose, config=config)
+    return jax.vmap(of_one, in_axes=(0, None, 0))(output, anchors, sizes)
+
+
+def _propose(
+    output: RPNOutput,
+    anchors: AnchorGrid | Float[Array, "n 4"],
+    image_size: ImageSize,
+    config: ProposalConfig,
+) -> Proposals:
+    candidates = _select_candidates(output, anchors, image_size, config)
+    suppress = functools.partial(
+        suppress_ranked,
+        iou_threshold=config.iou_threshold,
+        max_outputs=min(config.post_nms_top_k, candidates.logits.shape[1]),
+        inclusive_threshold=config.inclusive_threshold,
+        pixel_offset=config.pixel_offset,
+    )
+    kept = jax.vmap(suppress)(candidates.boxes, candidates.valid)
+    boxes = jnp.take_along_axis(candidates.boxes, kept.indices[:, :, None], axis=1)
+    logits = jnp.take_along_axis(candidates.logits, kept.indices, axis=1)
+    logits = jnp.where(kept.valid, logits, -jnp.inf).reshape(-1)
+    missing = max(config.post_nms_top_k - len(logits), 0)
+    logits, rows = lax.top_k(logits, config.post_nms_top_k - missing)
+    best = Proposals(
+        boxes.reshape(-1, 4)[rows], jax.nn.sigmoid(logits), logits > -jnp.inf
+    )
+    best = best._replace(boxes=jnp.where(best.valid[:, None], best.boxes, 0.0))
+    return jax.tree.map(lambda x: _pad_rows(x, missing), best)
+
+
+def _select_candidates(
+    output: RPNOutput,
+    anchors: AnchorGrid | Float[Array, "n 4"],
+    image_size: ImageSize,
+    config: ProposalConfig,
+) -> _Candidates:
+    """The `pre_nms_top_k` predictions of each level, as boxes."""
+    is_grid = isinstance(anchors, AnchorGrid)
+    boxes = anchors.boxes if is_grid else jnp.asarray(anchors)
+    level_sizes = anchors.level_sizes if is_grid and config.per_level else (len(boxes),)
+    logits = objectness_logits(output)
+    logits = jnp.where(jnp.isfinite(logits), logits, -jnp.inf)
+    if config.filter_before_top_k:
+        clipped = _decode(output.deltas, boxes, image_size, config)
+        logits = jnp.where(_is_large_enough(clipped, config), logits, -jnp.inf)
+    logits, indices = _top_k_of_levels(logits, level_sizes, config.pre_nms_top_k)
+    shape = logits.shape
+    logits, indices = logits.reshape(-1), indices.reshape(-1)
+    deltas = output.deltas[indices]
+    clipped = _decode(deltas, boxes[indices], image_size, config)
+    valid = jnp.isfinite(logits) & jnp.isfinite(deltas).all(axis=-1)
+    valid &= _is_large_enough(clipped, config)
+    if config.score_threshold is not None:
+        valid &= jax.nn.sigmoid(logits) >= config.score_threshold
+    return _Candidates(
+        clipped.reshape(*shape, 4), logits.reshape(shape), valid.reshape(shape)
+    )
+
+
+def _top_k_of_levels(
+    logits: Float[Array, " n"], level_sizes: tuple[int, ...], k: int
+) -> tuple[Float[Array, "l k"], Int[Array, "l k"]]:
+    """The highest logits of each level and their indices; `-inf` where a level ends."""
+    width = min(k, max(level_sizes))
+    values, indices = [], []
+    start = 0
+    for size in level_sizes:
+        level = lax.slice_in_dim(logits, start, start + size)
+        value, index = lax.top_k(level, min(k, size))
+        values.append(_pad_rows(value, width - len(value), -jnp.inf))
+        indices.append(_pad_rows(index + start, width - len(index)))
+        start += size
+    return jnp.stack(values), jnp.stack(indices)
+
+
+def _decode(
+    deltas: Float[Array, "n 4"],
+    anchors: Float[Array, "n 4"],
+    image_size: ImageSize,
+    config: ProposalConfig,
+) -> Float[jax.Array, "n 4"]:
+    boxes = decode_boxes(
+        deltas,
+        anchors,
+        weights=config.delta_weights,
+        pixel_offset=config.pixel_offset,
+        max_log_scale=config.max_log_scale,
+        symmetric_log_scale=config.symmetric_log_scale,
+    )
+    return clip_boxes(boxes, image_size, pixel_offset=config.pixel_offset)
+
+
+def _is_large_enough(
+    boxes: Float[Array, "n 4"], config: ProposalConfig
+) -> Bool[jax.Array, " n"]:
+    sides = boxes[:, 2:] - boxes[:, :2] + config.pixel_offset
+    shorter = sides.min(axis=-1)
+    if config.exclusive_min_size:
+        return shorter > config.min_size
+    return shorter >= config.min_size
+
+
+def _pad_rows(x: jax.Array, number: int, value: float = 0.0) -> jax.Array:
+    """Appends `number` rows."""
+    padding = [(0, number)] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, padding, constant_values=jnp.asarray(value, x.dtype))

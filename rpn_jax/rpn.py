@@ -1,0 +1,126 @@
+"""The two compositions: what a training loop and an inference loop call."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array, Bool, Float, Int, PRNGKey
+from .anchors import AnchorGrid
+from .boxes import is_proper
+from .config import RPNConfig
+from .head import RPNHead
+from .losses import RPNLosses, RPNMetrics, rpn_loss, rpn_metrics
+from .output import RPNOutput
+from .targets import Samples, count_degenerate, sample_targets
+
+Head = RPNHead | Callable[[Sequence[jax.Array]], RPNOutput]
+
+
+class TrainOutput(NamedTuple):
+    """What a training step needs, and what it logs.
+
+    Attributes:
+        losses: differentiate `losses.total`.
+        metrics: counts of the sampled anchors.
+        unsampled_fraction: share of the boxes that no sampled positive regresses to.
+        num_degenerate: boxes of the batch that count as padding, since they are none.
+    """
+
+    losses: RPNLosses
+    metrics: RPNMetrics
+    unsampled_fraction: Float[jax.Array, ""]
+    num_degenerate: Int[jax.Array, ""]
+
+
+def compute_losses(
+    head: Head,
+    key: PRNGKey,
+    features: Sequence[Float[jax.Array, "b _ _ c"]],
+    anchors: AnchorGrid,
+    gt_boxes: Float[Array, "b m 4"],
+    gt_valid: Bool[Array, "b m"],
+    image_sizes: Float[Array, "b 2"] | Int[Array, "b 2"] | None = None,
+    *,
+    gt_ignore: Bool[Array, "b m"] | None = None,
+    image_index: Int[Array, " b"] | None = None,
+    config: RPNConfig = RPNConfig(),
+) -> TrainOutput:
+    """Targets and losses of a batch, from its feature maps.
+
+    The losses depend on the sampled anchors alone, so an `RPNHead` predicts at those
+    alone, which is the same function of its parameters and of the features in a
+    fraction of the time. Any other head, such as `lambda x: model.apply(params, x)`,
+    predicts everywhere.
+
+    Args:
+        head: maps features to an `RPNOutput`.
+        key: of the samples. Each image folds its index into it.
+        features: a map `[b h w c]` for each level.
+        anchors: of those maps.
+        gt_boxes: boxes `(x0, y0, x1, y1)` of every image, in pixels.
+        gt_valid: which rows are boxes; the others are padding and may hold anything.
+        image_sizes: `(height, width)` of every image without its padding. Needed if
+            `config.targets` has an `allowed_border` or `ignore_padding`.
+        gt_ignore: which of the valid rows are regions to ignore, not objects.
+        image_index: of every image, in the whole batch if this is a part of it, so that
+            its sample does not depend on where it is computed; None counts from 0.
+        config: the rules.
+
+    Returns:
+        The losses, and what to log.
+    """
+    if image_index is None:
+        image_index = jnp.arange(gt_boxes.shape[0], dtype=jnp.int32)
+
+    def sample(index, boxes, valid, size, ignore):
+        key_of_image = jax.random.fold_in(key, index)
+        return sample_targets(
+            key_of_image, anchors, boxes, valid, size, gt_ignore=ignore, config=config.targets
+        )
+
+    samples = jax.vmap(sample)(
+        jnp.asarray(image_index), gt_boxes, gt_valid, image_sizes, gt_ignore
+    )
+    output = _predict(head, features, anchors, samples.index)
+    boxes = jax.vmap(anchors.take)(samples.index)
+    return TrainOutput(
+        losses=rpn_loss(output, samples.targets, anchors=boxes, config=config.losses),
+        metrics=rpn_metrics(output, samples.targets),
+        unsampled_fraction=_unsampled_fraction(samples, gt_boxes, gt_valid, gt_ignore),
+        num_degenerate=jnp.sum(jax.vmap(count_degenerate)(gt_boxes, gt_valid), dtype=jnp.int32),
+    )
+
+
+def _predict(
+    head: Head,
+    features: Sequence[Float[jax.Array, "b _ _ c"]],
+    anchors: AnchorGrid,
+    index: Int[jax.Array, "b k"],
+) -> RPNOutput:
+    """The predictions for a few anchors of each image."""
+    if isinstance(head, RPNHead):
+        return head.at(features, anchors, index)
+    return jax.vmap(lambda output, rows: jax.tree.map(lambda x: x[rows], output))(
+        head(features), index
+    )
+
+
+def _unsampled_fraction(
+    samples: Samples,
+    gt_boxes: Float[Array, "b m 4"],
+    gt_valid: Bool[Array, "b m"],
+    gt_ignore: Bool[Array, "b m"] | None,
+) -> Float[jax.Array, ""]:
+    is_object = jnp.asarray(gt_valid) & jax.vmap(is_proper)(gt_boxes)
+    if gt_ignore is not None:
+        is_object &= ~jnp.asarray(gt_ignore)
+
+    def count(is_object, gt_index, labels):
+        row = jnp.where(labels == 1, gt_index, is_object.shape[0])  # else dropped
+        return jnp.sum(is_object.at[row].set(False, mode="drop"), dtype=jnp.int32)
+
+    unsampled = jax.vmap(count)(is_object, samples.gt_index, samples.targets.labels)
+    total = jnp.sum(is_object, dtype=jnp.int32)
+    return jnp.sum(unsampled, dtype=jnp.int32) / jnp.maximum(total, 1)

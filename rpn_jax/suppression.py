@@ -1,0 +1,225 @@
+"""Greedy suppression of boxes that are sorted by rank, in two forms that agree.
+
+Boxes are visited 32 at a time, the best first. A tile of 32 first meets the boxes kept
+so far. What is left of it is settled in one 32-bit word: bit `j` of the word of box `i`
+says that box `j` would suppress it, and the greedy decision for a box is a single AND
+with the word of those kept.
+
+The forms differ in how a tile meets the boxes kept so far. A CPU collects those, and
+stops when it has enough of them. GPUs and TPUs compare a tile with all boxes at once,
+under a mask: such a loop has a fixed length, and asks neither the host nor the other
+devices of a sharded batch whether to go on. Neither form stores a matrix of all pairs.
+"""
+
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ._typing import Bool, Float, Int, UInt32
+
+TILE = 32  # boxes in a tile, and bits in a word
+STRIP = 4 * TILE  # what the number of boxes is a multiple of, padding included
+
+_Rows = TypeVar("_Rows")  # arrays with one row for each box
+
+
+class Columns(NamedTuple):
+    """Boxes as one array for each coordinate, so that arithmetic on them vectorises.
+
+    Attributes:
+        x0: left edges.
+        y0: top edges.
+        x1: right edges.
+        y1: bottom edges.
+        area: areas.
+        group: groups, or None where all boxes may meet.
+    """
+
+    x0: Float[jax.Array, "*n"]
+    y0: Float[jax.Array, "*n"]
+    x1: Float[jax.Array, "*n"]
+    y1: Float[jax.Array, "*n"]
+    area: Float[jax.Array, "*n"]
+    group: Int[jax.Array, "*n"] | None
+
+
+class Rule(NamedTuple):
+    """When two boxes are too close for both to stay.
+
+    Attributes:
+        limit: the largest IoU that is tolerated.
+        pixel_offset: what a box is wider than `x1 - x0`.
+    """
+
+    limit: float
+    pixel_offset: float
+
+    def meet(self, a: Columns, b: Columns) -> Bool[jax.Array, "p q"]:
+        """Whether each box in `a` is too close to each in `b`.
+
+        The operations and their order are those of torchvision's kernel, and so is the
+        rounding, which decides where boxes lie on a grid.
+        """
+        a = jax.tree.map(lambda x: x[:, None], a)
+        b = jax.tree.map(lambda x: x[None, :], b)
+        width = jnp.minimum(a.x1, b.x1) - jnp.maximum(a.x0, b.x0) + self.pixel_offset
+        height = jnp.minimum(a.y1, b.y1) - jnp.maximum(a.y0, b.y0) + self.pixel_offset
+        overlap = jnp.maximum(width, 0.0) * jnp.maximum(height, 0.0)
+        # Two boxes without area give 0 / 0, and a NaN exceeds no limit.
+        exceeds = overlap / (a.area + b.area - overlap) > self.limit
+        return exceeds if a.group is None else exceeds & (a.group == b.group)
+
+
+class Kept(NamedTuple):
+    """The boxes that stay.
+
+    Attributes:
+        ranks: `[k]` their rows, in ascending order; meaningless from `size` on.
+        size: how many there are; it may exceed `k`.
+    """
+
+    ranks: Int[jax.Array, " k"]
+    size: Int[jax.Array, ""]
+
+
+def keep_by_collecting(
+    boxes: Columns, valid: Bool[jax.Array, " n"], *, rule: Rule, number: int
+) -> Kept:
+    """The form for CPUs: every box meets the kept ones alone, until there are `number`.
+
+    Four tiles, a strip, meet the boxes kept before at once, which makes for longer
+    vectors. Then each of the four meets those that the strip itself has added.
+    """
+    end = jnp.max(jnp.where(valid, jnp.arange(1, len(valid) + 1), 0))
+
+    def visit_strip(state: tuple[jax.Array, _Collection]) -> tuple:
+        start, kept = state
+        before = kept.size
+        strip, left = _slice((boxes, valid), start, STRIP)
+        left &= ~_meets_any(strip, kept.boxes, 0, before, rule)
+
+        def visit_tile(i: jax.Array, kept: _Collection) -> _Collection:
+            tile, alive = _slice((strip, left), i * TILE, TILE)
+            alive &= ~_meets_any(tile, kept.boxes, before, kept.size, rule)
+            return _append(kept, tile, start + i * TILE, _settle(tile, alive, rule))
+
+        return start + STRIP, lax.fori_loop(0, STRIP // TILE, visit_tile, kept)
+
+    room = number + STRIP + -number % TILE
+    nothing = _Collection(
+        boxes=jax.tree.map(lambda x: jnp.zeros(room, x.dtype), boxes),
+        ranks=jnp.zeros(room, jnp.int32),
+        size=jnp.int32(0),
+    )
+    _, kept = lax.while_loop(
+        lambda state: (state[0] < end) & (state[1].size < number),
+        visit_strip,
+        (jnp.int32(0), nothing),
+    )
+    return Kept(kept.ranks[:number], kept.size)
+
+
+def keep_by_masking(
+    boxes: Columns, valid: Bool[jax.Array, " n"], *, rule: Rule, number: int
+) -> Kept:
+    """The form for GPUs and TPUs: every tile meets all boxes, masked to the kept."""
+
+    def visit_tile(i: jax.Array, keep: Bool[jax.Array, " n"]) -> Bool[jax.Array, " n"]:
+        tile, alive = _slice((boxes, valid), i * TILE, TILE)
+        alive &= ~jnp.any(rule.meet(tile, boxes) & keep[None, :], axis=1)
+        bits = _unpack(_settle(tile, alive, rule))
+        return lax.dynamic_update_slice_in_dim(keep, bits, i * TILE, axis=0)
+
+    keep = lax.fori_loop(0, len(valid) // TILE, visit_tile, jnp.zeros_like(valid))
+    ranks = jnp.where(keep, jnp.arange(len(keep)), len(keep))
+    return Kept(jnp.sort(ranks)[:number], jnp.sum(keep, dtype=jnp.int32))
+
+
+class _Collection(NamedTuple):
+    """The boxes kept so far, with room for more.
+
+    Attributes:
+        boxes: the boxes.
+        ranks: `[n]` their ranks.
+        size: how many there are.
+    """
+
+    boxes: Columns
+    ranks: Int[jax.Array, " n"]
+    size: Int[jax.Array, ""]
+
+
+def _meets_any(
+    boxes: Columns,
+    others: Columns,
+    start: int | Int[jax.Array, ""],
+    stop: Int[jax.Array, ""],
+    rule: Rule,
+) -> Bool[jax.Array, " n"]:
+    """Whether each box is too close to one of the rows `start` to `stop` of the others.
+
+    Whole tiles are compared, which may include some rows before `start`. A tile is also
+    what XLA's CPU backend reduces best: it fuses a reduction over 32 elements with what
+    it reduces, and stores the operand of a longer one, at several times the cost.
+    """
+    lanes = jnp.arange(TILE, dtype=jnp.int32)
+
+    def compare(i: jax.Array, met: Bool[jax.Array, " n"]) -> Bool[jax.Array, " n"]:
+        exists = i * TILE + lanes < stop
+        meets = rule.meet(boxes, _slice(others, i * TILE, TILE)) & exists[None, :]
+        return met | jnp.any(meets, axis=1)
+
+    none = jnp.zeros(boxes.x0.shape, bool)
+    return lax.fori_loop(start // TILE, (stop + TILE - 1) // TILE, compare, none)
+
+
+def _settle(
+    tile: Columns, alive: Bool[jax.Array, " n"], rule: Rule
+) -> UInt32[jax.Array, ""]:
+    """Greedy suppression inside a tile: a word with the bits of the boxes that stay."""
+    lanes = jnp.arange(TILE, dtype=jnp.uint32)
+    flags = jnp.left_shift(np.uint32(1), lanes)
+    meets_better = rule.meet(tile, tile) & (lanes[None, :] < lanes[:, None])
+    rivals = jnp.sum(
+        jnp.where(meets_better, flags[None, :], 0), axis=1, dtype=jnp.uint32
+    )
+    word = jnp.uint32(0)
+    for lane in range(TILE):
+        stays = alive[lane] & (rivals[lane] & word == 0)
+        word |= jnp.where(stays, np.uint32(1 << lane), np.uint32(0))
+    return word
+
+
+def _append(
+    kept: _Collection,
+    tile: Columns,
+    rank: Int[jax.Array, ""],
+    word: UInt32[jax.Array, ""],
+) -> _Collection:
+    """Adds the boxes of a tile whose bits are set. The first has the given rank."""
+    lanes = jnp.arange(TILE, dtype=jnp.int32)
+    better = jnp.left_shift(np.uint32(1), lanes.astype(jnp.uint32)) - np.uint32(1)
+    slots = lax.population_count(word & better).astype(jnp.int32)
+    moves = _unpack(word)[:, None] & (slots[:, None] == lanes[None, :])
+    sources = jnp.sum(jnp.where(moves, lanes[:, None], 0), axis=0)
+
+    def append(x: jax.Array, new: jax.Array) -> jax.Array:
+        return lax.dynamic_update_slice_in_dim(x, new[sources], kept.size, axis=0)
+
+    return _Collection(
+        boxes=jax.tree.map(append, kept.boxes, tile),
+        ranks=append(kept.ranks, rank + lanes),
+        size=kept.size + lax.population_count(word).astype(jnp.int32),
+    )
+
+
+def _unpack(word: UInt32[jax.Array, ""]) -> Bool[jax.Array, " n"]:
+    lanes = jnp.arange(TILE, dtype=jnp.uint32)
+    return jnp.right_shift(word, lanes) & np.uint32(1) == 1
+
+
+def _slice(arrays: _Rows, start: Int[jax.Array, ""], size: int) -> _Rows:
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), arrays)
