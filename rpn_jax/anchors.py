@@ -233,6 +233,8 @@ def _legacy_cell(
     ratios = np.array(config.aspect_ratios)
     width = np.round(np.sqrt(base**2 / ratios))
     height = np.round(width * ratios)
-    x, y = ((side[:, None] * sizes[None, :] / base - 1.0) / 2.0 for side in (width, height))
+    x, y = (
+        (side[:, None] * sizes[None, :] / base - 1.0) / 2.0 for side in (width, height)
+    )
     center = (base - 1.0) / 2.0
     return np.stack([center - x, center - y, center + x, center + y], axis=-1)

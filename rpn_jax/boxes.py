@@ -18,7 +18,9 @@ _LARGEST_LENGTH = 1e38
 _LARGEST_LOG_SCALE = 88.0  # exp of more overflows, and its gradient with it
 
 
-def area(boxes: Float[Array, "n 4"], *, pixel_offset: float = 0.0) -> Float[jax.Array, " n"]:
+def area(
+    boxes: Float[Array, "n 4"], *, pixel_offset: float = 0.0
+) -> Float[jax.Array, " n"]:
     """Area of every box, in square pixels.
 
     Args:
@@ -73,7 +75,9 @@ def pairwise_iou(
     a, b = finite_boxes(a), finite_boxes(b)
     top_left = jnp.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = jnp.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = jnp.prod(jnp.maximum(bottom_right - top_left + pixel_offset, 0.0), axis=-1)
+    overlap = jnp.prod(
+        jnp.maximum(bottom_right - top_left + pixel_offset, 0.0), axis=-1
+    )
     area_a, area_b = (area(x, pixel_offset=pixel_offset) for x in (a, b))
     union = area_a[:, None] + area_b[None, :] - overlap
     # Divide by 1 where the union is empty: `where` alone would leave a NaN gradient.
@@ -110,7 +114,9 @@ def encode_boxes(
     can_scale = can_shift & (box_sides > _SMALLEST_SIDE)
     unit = jnp.where(can_shift, anchor_sides, 1.0)
     shift = (_centers(boxes, pixel_offset) - _centers(anchors, pixel_offset)) / unit
-    log_scale = jnp.log(jnp.where(can_scale, box_sides, 1.0) / jnp.where(can_scale, unit, 1.0))
+    log_scale = jnp.log(
+        jnp.where(can_scale, box_sides, 1.0) / jnp.where(can_scale, unit, 1.0)
+    )
     deltas = [jnp.where(can_shift, shift, 0.0), jnp.where(can_scale, log_scale, 0.0)]
     return jnp.concatenate(deltas, axis=-1) * jnp.array([weights], jnp.float32)
 
@@ -179,7 +185,9 @@ def _sides(boxes: Float[Array, "n 4"], pixel_offset: float) -> Float[jax.Array, 
     return jnp.maximum(boxes[:, 2:] - boxes[:, :2] + pixel_offset, 0.0)
 
 
-def _centers(boxes: Float[Array, "n 4"], pixel_offset: float) -> Float[jax.Array, "n 2"]:
+def _centers(
+    boxes: Float[Array, "n 4"], pixel_offset: float
+) -> Float[jax.Array, "n 2"]:
     return boxes[:, :2] + 0.5 * (boxes[:, 2:] - boxes[:, :2] + pixel_offset)
 
 

@@ -80,9 +80,13 @@ class AnchorConfig:
     @property
     def level_sizes(self) -> tuple[tuple[float, ...], ...]:
         """The sides of every level, octave scales included."""
-        octave = [2.0 ** (i / self.scales_per_octave) for i in range(self.scales_per_octave)]
+        octave = [
+            2.0 ** (i / self.scales_per_octave) for i in range(self.scales_per_octave)
+        ]
         nested = [s if isinstance(s, tuple) else (s,) for s in self.sizes]
-        return tuple(tuple(s * scale for s in sizes for scale in octave) for sizes in nested)
+        return tuple(
+            tuple(s * scale for s in sizes for scale in octave) for sizes in nested
+        )
 
     @property
     def level_strides(self) -> tuple[tuple[int, int], ...]:

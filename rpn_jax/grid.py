@@ -63,7 +63,9 @@ def associate_grid(
             on a CPU.
     """
     border = None if config.border_after_matching else config.allowed_border
-    masks = [axis_masks(x, image_size, border, config.ignore_padding) for x in anchors.levels]
+    masks = [
+        axis_masks(x, image_size, border, config.ignore_padding) for x in anchors.levels
+    ]
     levels = zip(anchors.levels, masks, strict=True)
     edges = [make_edges(level, mask, config.pixel_offset) for level, mask in levels]
     peaks = [find_peaks(edge, boxes, config.pixel_offset) for edge in edges]
@@ -132,7 +134,9 @@ def _forced_by(
     offset = config.pixel_offset
     if config.force_match == "first":
         return _first_claims(anchors, edges, peaks, boxes, claims, offset)
-    by_loop = functools.partial(claims_by_loop, levels=anchors.levels, pixel_offset=offset)
+    by_loop = functools.partial(
+        claims_by_loop, levels=anchors.levels, pixel_offset=offset
+    )
     levels = jax.lax.platform_dependent(
         edges,
         peaks,
@@ -155,10 +159,14 @@ def _ties(
     return x, y
 
 
-def _first_claims(anchors, edges, peaks, boxes, claims, pixel_offset) -> Int[jax.Array, " n"]:
+def _first_claims(
+    anchors, edges, peaks, boxes, claims, pixel_offset
+) -> Int[jax.Array, " n"]:
     """As `_forced_by`, where a box claims only the first of the anchors that tie."""
     firsts, start = [], 0
-    for level, edge, peak, claim in zip(anchors.levels, edges, peaks, claims, strict=True):
+    for level, edge, peak, claim in zip(
+        anchors.levels, edges, peaks, claims, strict=True
+    ):
         x, y = (ties.argmax(axis=2) for ties in _ties(edge, peak, boxes, pixel_offset))
         shape = jnp.arange(len(level.cell))[:, None]
         index = start + (y * level.shape[1] + x) * len(level.cell) + shape

@@ -70,7 +70,9 @@ class RPNHead(nnx.Module):
 
         widths = [in_features] + [hidden] * num_convs
         self.num_logits = num_logits
-        self.convs = nnx.List([conv(*pair, 3) for pair in zip(widths, widths[1:], strict=False)])
+        self.convs = nnx.List(
+            [conv(*pair, 3) for pair in zip(widths, widths[1:], strict=False)]
+        )
         self.logits = conv(hidden, anchors_per_cell * num_logits, 1)
         self.deltas = conv(hidden, anchors_per_cell * 4, 1)
 
@@ -120,7 +122,9 @@ class RPNHead(nnx.Module):
         )
         x, is_inside = (v.reshape(-1, *v.shape[2:]) for v in (patches, is_inside))
         for conv in self.convs:
-            x = jnp.where(is_inside[..., None], x, 0)  # the zeros that pad each convolution
+            x = jnp.where(
+                is_inside[..., None], x, 0
+            )  # the zeros that pad each convolution
             x = jax.nn.relu(_without_padding(conv, x))
             is_inside = is_inside[:, 1:-1, 1:-1]
         output = self._outputs(x)
@@ -144,7 +148,9 @@ class RPNHead(nnx.Module):
         features: list[Float[jax.Array, "_ _ c"]],
         anchors: AnchorGrid,
         index: Int[jax.Array, " k"],
-    ) -> tuple[Float[jax.Array, "k p p c"], Bool[jax.Array, "k p p"], Int[jax.Array, " k"]]:
+    ) -> tuple[
+        Float[jax.Array, "k p p c"], Bool[jax.Array, "k p p"], Int[jax.Array, " k"]
+    ]:
         """What each anchor's predictions see, and which of it lies on the map."""
         reach = len(self.convs)
         offsets = jnp.arange(-reach, reach + 1)[None, :]
@@ -157,7 +163,10 @@ class RPNHead(nnx.Module):
             is_row = (rows >= 0) & (rows < height) & cells.is_here[:, None]
             is_column = (columns >= 0) & (columns < width)
             is_here = is_row[:, :, None] & is_column[:, None, :]
-            rows, columns = jnp.clip(rows, 0, height - 1), jnp.clip(columns, 0, width - 1)
+            rows, columns = (
+                jnp.clip(rows, 0, height - 1),
+                jnp.clip(columns, 0, width - 1),
+            )
             found = x[rows[:, :, None], columns[:, None, :]]
             patches = jnp.where(is_here[..., None], found, patches)
             is_inside |= is_here
@@ -165,11 +174,17 @@ class RPNHead(nnx.Module):
         return patches, is_inside, shape
 
 
-def _without_padding(conv: nnx.Conv, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "..."]:
+def _without_padding(
+    conv: nnx.Conv, x: Float[jax.Array, "b h w c"]
+) -> Float[jax.Array, "..."]:
     """What `conv` gives away from the borders of `x`."""
     bias = conv.bias
     kernel, offset = conv.kernel[...], 0.0 if bias is None else bias[...]
-    x, kernel, offset = (jnp.asarray(v, conv.dtype or x.dtype) for v in (x, kernel, offset))
+    x, kernel, offset = (
+        jnp.asarray(v, conv.dtype or x.dtype) for v in (x, kernel, offset)
+    )
     layout = ("NHWC", "HWIO", "NHWC")
-    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout)
+    y = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=layout
+    )
     return y + offset.reshape(1, 1, 1, -1)

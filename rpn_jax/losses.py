@@ -1,17 +1,14 @@
 """The two losses of the RPN, and what a training loop logs beside them."""
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from ._typing import Array, Bool, Float, Int
+from ._typing import Array, Float, Int
 from .anchors import AnchorGrid
-from .boxes import decode_boxes
-from .config import LossConfig, Normalizer
-from .iou_losses import iou_loss
+from .config import LossConfig
+from .loss_terms import Predictions, Rows, box_class_weights, weighted_losses
 from .matching import Anchors
 from .output import RPNOutput, objectness_logits
 from .targets import Targets
@@ -90,22 +87,24 @@ def rpn_loss(
     Raises:
         ValueError: shapes disagree, or `anchors` are missing.
     """
-    targets = jax.lax.stop_gradient(targets)
-    labels = targets.labels
     logits = objectness_logits(output)
     _check_shapes(logits, output, targets)
-    positive, negative = _class_weights(
-        labels, config.normalizer, config.objectness_positive_weight, config.num_samples
+    num_rows = targets.labels.shape[-1]
+
+    def batched(x):
+        return jnp.asarray(x).reshape(-1, num_rows, *x.shape[targets.labels.ndim :])
+
+    targets = jax.lax.stop_gradient(targets)
+    rows = Rows(
+        batched(targets.labels),
+        batched(targets.deltas),
+        _anchor_rows(anchors, batched(targets.deltas).shape, config),
     )
-    objectness = _objectness_loss(jnp.where(labels >= 0, logits, 0.0), labels == 1, config)
-    weights = jnp.where(labels == 1, positive, jnp.where(labels == 0, negative, 0.0))
-    box_positive, _ = _box_class_weights(labels, config)
-    box = _box_loss(output.deltas, targets, anchors, config)
-    box_weights = jnp.where(labels == 1, box_positive, 0.0)
-    return RPNLosses(
-        objectness=config.objectness_weight * jnp.sum(weights * objectness),
-        box=config.box_weight * jnp.sum(box_weights * box),
+    deltas = jnp.asarray(output.deltas, jnp.float32)
+    losses = weighted_losses(
+        Predictions(batched(logits), batched(deltas)), rows, config
     )
+    return RPNLosses(*losses)
 
 
 def box_loss_weights(
@@ -123,9 +122,12 @@ def box_loss_weights(
     positive, negative = _box_class_weights(labels, config)
     labels = jnp.asarray(labels)
     factors = jnp.array(config.inside_weights, jnp.float32)
-    inside = jnp.where((labels == 1)[..., None], jnp.broadcast_to(factors, (*labels.shape, 4)), 0.0)
-    outside = jnp.where(labels == 1, positive, jnp.where(labels == 0, negative, 0.0))
-    return BoxLossWeights(inside, jnp.broadcast_to(outside[..., None], inside.shape))
+    inside = jnp.where(
+        (labels == 1)[..., None], jnp.broadcast_to(factors, (*labels.shape, 4)), 0.0
+    )
+    images = labels.reshape(-1, labels.shape[-1])
+    outside = box_class_weights(images, config).of(images).reshape(*labels.shape, 1)
+    return BoxLossWeights(inside, jnp.broadcast_to(outside, inside.shape))
 
 
 def rpn_metrics(output: RPNOutput, targets: Targets) -> RPNMetrics:
@@ -153,10 +155,16 @@ def rpn_metrics(output: RPNOutput, targets: Targets) -> RPNMetrics:
     )
 
 
-def _check_shapes(logits: Float[jax.Array, "..."], output: RPNOutput, targets: Targets) -> None:
+def _check_shapes(
+    logits: Float[jax.Array, "..."], output: RPNOutput, targets: Targets
+) -> None:
     shapes = [x.shape for x in (logits, output.deltas[..., 0], targets.labels)]
     shapes.append(targets.deltas[..., 0].shape)
-    if len(set(shapes)) > 1 or output.deltas.shape[-1] != 4 or targets.deltas.shape[-1] != 4:
+    if (
+        len(set(shapes)) > 1
+        or output.deltas.shape[-1] != 4
+        or targets.deltas.shape[-1] != 4
+    ):
         raise ValueError(
             "rpn_loss needs logits [b n] or [b n 2], deltas [b n 4] and targets with "
             f"labels [b n] and deltas [b n 4], got logits {output.logits.shape}, deltas "
@@ -165,96 +173,23 @@ def _check_shapes(logits: Float[jax.Array, "..."], output: RPNOutput, targets: T
         )
 
 
-def _class_weights(
-    labels: Int[Array, "*b_n"],
-    normalizer: Normalizer,
-    positive_weight: float | None,
-    num_samples: int,
-) -> tuple[Float[jax.Array, "..."], Float[jax.Array, "..."]]:
-    """What one positive and one negative of each image weigh, `[b 1]`."""
-    positives, negatives = (
-        jnp.sum(labels == label, axis=-1, keepdims=True, dtype=jnp.int32).astype(jnp.float32)
-        for label in (1, 0)
-    )
-    num_images = positives.size
-    if positive_weight is not None:
-        shares = (positive_weight, positives), (1.0 - positive_weight, negatives)
-        positive, negative = (s / jnp.maximum(n, 1.0) / num_images for s, n in shares)
-        return positive, negative
-    divisor = {
-        "batch": lambda: jnp.sum(positives + negatives),
-        "image": lambda: num_images * jnp.maximum(positives + negatives, 1.0),
-        "fixed": lambda: jnp.float32(num_samples * num_images),
-        "batch_clamped": lambda: jnp.sum(
-            jnp.maximum(positives, 1.0) + jnp.maximum(negatives, 1.0)
-        ),
-        "positives": lambda: jnp.sum(positives),
-    }[normalizer]()
-    weight = jnp.broadcast_to(1.0 / jnp.maximum(divisor, 1.0), positives.shape)
-    return weight, weight
-
-
-def _box_class_weights(labels, config):
-    normalizer = config.box_normalizer or config.normalizer
-    return _class_weights(labels, normalizer, config.box_positive_weight, config.num_samples)
-
-
-def _objectness_loss(
-    logits: Float[jax.Array, "..."], is_positive: Bool[jax.Array, "..."], config: LossConfig
-) -> Float[jax.Array, "..."]:
-    labels = is_positive.astype(jnp.float32)
-    if config.focal_gamma is None:
-        return optax.sigmoid_binary_cross_entropy(logits, labels)
-    return optax.sigmoid_focal_loss(
-        logits, labels, alpha=config.focal_alpha, gamma=config.focal_gamma
-    )
-
-
-def _box_loss(
-    predicted: Float[Array, "*b_n 4"],
-    targets: Targets,
+def _anchor_rows(
     anchors: Anchors | Float[Array, "b n 4"] | None,
+    shape: tuple[int, ...],
     config: LossConfig,
-) -> Float[jax.Array, "*b_n"]:
-    """The loss of every positive; finite, and without gradient, everywhere else."""
-    is_positive = (targets.labels == 1)[..., None]
-    # Finite values first: a weight of 0 would not stop a NaN, nor its gradient.
-    predicted = jnp.where(is_positive, jnp.asarray(predicted, jnp.float32), 0.0)
-    target = jnp.where(is_positive, targets.deltas, 0.0)
-    if config.box_loss == "smooth_l1":
-        factors = jnp.array(config.inside_weights, jnp.float32)
-        difference = (predicted - target) * jnp.broadcast_to(factors, predicted.shape)
-        return jnp.sum(_smooth_l1(difference, config.beta), axis=-1)
-    boxes = _anchor_boxes(anchors, predicted.shape, config)
-    decoded = [
-        decode_boxes(x.reshape(-1, 4), boxes, weights=config.delta_weights)
-        for x in (predicted, target)
-    ]
-    return iou_loss(*decoded, kind=config.box_loss).reshape(predicted.shape[:-1])
-
-
-def _smooth_l1(difference: Float[jax.Array, "..."], beta: float) -> Float[jax.Array, "..."]:
-    if beta == 0.0:
-        return jnp.abs(difference)
-    return optax.huber_loss(difference, delta=beta) / beta
-
-
-def _anchor_boxes(
-    anchors: Anchors | Float[Array, "b n 4"] | None, shape: tuple[int, ...], config: LossConfig
-) -> Float[jax.Array, "n 4"]:
-    """The anchor of every row, for a batch as for an image."""
-    if anchors is None and config.box_loss == "giou":
-        # GIoU is a ratio of areas, so that any anchor serves: here the unit square.
-        return jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), (math.prod(shape[:-1]), 4))
-    if anchors is None:
+) -> Float[jax.Array, "b n 4"] | None:
+    """The anchor of every row, if the loss asks for it."""
+    if anchors is None and config.box_loss in ("diou", "ciou"):
         raise ValueError(
             f"rpn_loss needs anchors for box_loss={config.box_loss!r}, got None. Pass "
-            "the AnchorGrid, or boxes [n 4], that the targets were made with."
+            "the AnchorGrid, or the boxes, that the targets were made with."
         )
+    if anchors is None or config.box_loss == "smooth_l1":
+        return None
     boxes = anchors.boxes if isinstance(anchors, AnchorGrid) else jnp.asarray(anchors)
-    if boxes.shape not in (shape, shape[-2:]):
+    if boxes.shape not in (shape, shape[1:]):
         raise ValueError(
             f"rpn_loss needs an anchor for every prediction, got anchors {boxes.shape} for "
             f"deltas {shape}."
         )
-    return jnp.broadcast_to(boxes, shape).reshape(-1, 4)
+    return jnp.broadcast_to(boxes, shape)

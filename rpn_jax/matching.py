@@ -98,7 +98,9 @@ def ground_truth(
         return jnp.concatenate([boxes, finite_boxes(jnp.full((1, 4), jnp.nan))])
 
     has_regions = gt_ignore is not None and config.ignore_iof is not None
-    return GroundTruth(only(counts & ~ignored), only(counts & ignored) if has_regions else None)
+    return GroundTruth(
+        only(counts & ~ignored), only(counts & ignored) if has_regions else None
+    )
 
 
 def match(
@@ -116,7 +118,9 @@ def match(
     """
     _check(anchors, image_size, config)
     if isinstance(anchors, AnchorGrid) and gt.regions is None:
-        found = associate_grid(anchors, gt.objects, image_size, config=config, floor=floor)
+        found = associate_grid(
+            anchors, gt.objects, image_size, config=config, floor=floor
+        )
     else:
         found = _associate_boxes(anchors, gt, image_size, config)
     labels = _labels(found, config)
@@ -129,8 +133,12 @@ def match(
     return Matches(labels, index, found.iou)
 
 
-def _check(anchors: Anchors, image_size: ImageSize | None, config: TargetConfig) -> None:
-    if image_size is None and (config.allowed_border is not None or config.ignore_padding):
+def _check(
+    anchors: Anchors, image_size: ImageSize | None, config: TargetConfig
+) -> None:
+    if image_size is None and (
+        config.allowed_border is not None or config.ignore_padding
+    ):
         raise ValueError(
             "match_anchors needs image_size for allowed_border="
             f"{config.allowed_border} and ignore_padding={config.ignore_padding}, got "
@@ -165,11 +173,16 @@ def _inside(
         return jnp.ones(boxes.shape[0], bool)
     height, width = (jnp.asarray(image_size[i], jnp.float32) for i in (0, 1))
     starts_inside = (boxes[:, 0] >= -border) & (boxes[:, 1] >= -border)
-    return starts_inside & (boxes[:, 2] < width + border) & (boxes[:, 3] < height + border)
+    return (
+        starts_inside & (boxes[:, 2] < width + border) & (boxes[:, 3] < height + border)
+    )
 
 
 def _associate_boxes(
-    anchors: Anchors, gt: GroundTruth, image_size: ImageSize | None, config: TargetConfig
+    anchors: Anchors,
+    gt: GroundTruth,
+    image_size: ImageSize | None,
+    config: TargetConfig,
 ) -> Association:
     """One pass over the boxes, with every anchor at a time."""
     border = None if config.border_after_matching else config.allowed_border
@@ -184,7 +197,9 @@ def _associate_boxes(
         overlap = _shared_area(boxes, box, config.pixel_offset)
         areas = [area(x, pixel_offset=config.pixel_offset) for x in (boxes, box[None])]
         union = areas[0] + areas[1] - overlap
-        iou = jnp.where(is_kept & (union > 0.0), overlap / jnp.where(union > 0.0, union, 1.0), 0.0)
+        iou = jnp.where(
+            is_kept & (union > 0.0), overlap / jnp.where(union > 0.0, union, 1.0), 0.0
+        )
         # As one array, so that the maximum and those equal to it see the same bits.
         iou = jax.lax.optimization_barrier(iou)
         claims = _claims(iou, config)
@@ -220,12 +235,16 @@ def _shared_area(
     boxes: Float[jax.Array, "n 4"], box: Float[jax.Array, "4"], pixel_offset: float
 ) -> Float[jax.Array, " n"]:
     ends = jnp.minimum(boxes[:, 2:], box[None, 2:])
-    sides = jnp.maximum(ends - jnp.maximum(boxes[:, :2], box[None, :2]) + pixel_offset, 0.0)
+    sides = jnp.maximum(
+        ends - jnp.maximum(boxes[:, :2], box[None, :2]) + pixel_offset, 0.0
+    )
     return sides[:, 0] * sides[:, 1]
 
 
 def _in_regions(
-    boxes: Float[jax.Array, "n 4"], regions: Float[jax.Array, "m 4"], config: TargetConfig
+    boxes: Float[jax.Array, "n 4"],
+    regions: Float[jax.Array, "m 4"],
+    config: TargetConfig,
 ) -> Bool[jax.Array, " n"]:
     """Whether more than `ignore_iof` of an anchor, or of a region, lies in the other."""
 

@@ -11,7 +11,7 @@ from ._typing import Array, Bool, Float, ImageSize, Int
 from .anchors import AnchorGrid
 from .boxes import clip_boxes, decode_boxes
 from .config import ProposalConfig
-from .nms import suppress_ranked
+from .nms import NMSResult, suppress_ranked
 from .output import RPNOutput, objectness_logits
 
 
@@ -72,7 +72,16 @@ def propose(
 
     Returns:
         `config.post_nms_top_k` rows an image, padding included.
+
+    Raises:
+        ValueError: there is not one prediction for every anchor, or there is none.
     """
+    number = len(anchors)
+    if output.deltas.shape[-2] != number or number == 0:
+        raise ValueError(
+            "propose needs predictions for all anchors, at least one, got deltas of "
+            f"shape {output.deltas.shape} for {number} anchors."
+        )
     output = lax.stop_gradient(jax.tree.map(jnp.asarray, output))
     if output.deltas.ndim == 2:
         return _propose(output, anchors, image_size, config)
@@ -97,16 +106,7 @@ def _propose(
         pixel_offset=config.pixel_offset,
     )
     kept = jax.vmap(suppress)(candidates.boxes, candidates.valid)
-    boxes = jnp.take_along_axis(candidates.boxes, kept.indices[:, :, None], axis=1)
-    logits = jnp.take_along_axis(candidates.logits, kept.indices, axis=1)
-    logits = jnp.where(kept.valid, logits, -jnp.inf).reshape(-1)
-    missing = max(config.post_nms_top_k - len(logits), 0)
-    logits, rows = lax.top_k(logits, config.post_nms_top_k - missing)
-    best = Proposals(
-        boxes.reshape(-1, 4)[rows], jax.nn.sigmoid(logits), logits > -jnp.inf
-    )
-    best = best._replace(boxes=jnp.where(best.valid[:, None], best.boxes, 0.0))
-    return jax.tree.map(lambda x: _pad_rows(x, missing), best)
+    return _best_of_levels(candidates, kept, config.post_nms_top_k)
 
 
 def _select_candidates(
@@ -120,6 +120,7 @@ def _select_candidates(
     boxes = anchors.boxes if is_grid else jnp.asarray(anchors)
     level_sizes = anchors.level_sizes if is_grid and config.per_level else (len(boxes),)
     logits = objectness_logits(output)
+    logits = jnp.where(logits == 0.0, 0.0, logits)  # -0.0 ties with 0.0
     logits = jnp.where(jnp.isfinite(logits), logits, -jnp.inf)
     if config.filter_before_top_k:
         clipped = _decode(output.deltas, boxes, image_size, config)
@@ -152,6 +153,20 @@ def _top_k_of_levels(
         indices.append(_pad_rows(index + start, width - len(index)))
         start += size
     return jnp.stack(values), jnp.stack(indices)
+
+
+def _best_of_levels(candidates: _Candidates, kept: NMSResult, number: int) -> Proposals:
+    """The highest logits among what was kept of every level."""
+    levels, width = candidates.logits.shape
+    rows = kept.indices + width * jnp.arange(levels)[:, None]
+    logits = jnp.where(kept.valid, candidates.logits.reshape(-1)[rows], -jnp.inf)
+    missing = max(number - logits.size, 0)
+    logits, best = lax.top_k(logits.reshape(-1), number - missing)
+    boxes = candidates.boxes.reshape(-1, 4)[rows.reshape(-1)[best]]
+    valid = logits > -jnp.inf
+    boxes = jnp.where(valid[:, None], boxes, 0.0)
+    proposals = Proposals(boxes, jax.nn.sigmoid(logits), valid)
+    return jax.tree.map(lambda x: _pad_rows(x, missing), proposals)
 
 
 def _decode(

@@ -77,7 +77,13 @@ def compute_losses(
     def sample(index, boxes, valid, size, ignore):
         key_of_image = jax.random.fold_in(key, index)
         return sample_targets(
-            key_of_image, anchors, boxes, valid, size, gt_ignore=ignore, config=config.targets
+            key_of_image,
+            anchors,
+            boxes,
+            valid,
+            size,
+            gt_ignore=ignore,
+            config=config.targets,
         )
 
     samples = jax.vmap(sample)(
@@ -89,7 +95,9 @@ def compute_losses(
         losses=rpn_loss(output, samples.targets, anchors=boxes, config=config.losses),
         metrics=rpn_metrics(output, samples.targets),
         unsampled_fraction=_unsampled_fraction(samples, gt_boxes, gt_valid, gt_ignore),
-        num_degenerate=jnp.sum(jax.vmap(count_degenerate)(gt_boxes, gt_valid), dtype=jnp.int32),
+        num_degenerate=jnp.sum(
+            jax.vmap(count_degenerate)(gt_boxes, gt_valid), dtype=jnp.int32
+        ),
     )
 
 

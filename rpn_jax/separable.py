@@ -88,7 +88,10 @@ def axis_masks(
 def make_edges(level: AnchorLevel, masks: AxisMasks, pixel_offset: float) -> Edges:
     """The rows and columns of a level, those that are masked out inside out."""
     (left, right), (top, bottom) = level.x_edges(), level.y_edges()
-    area = [(x1 - x0 + pixel_offset) * (y1 - y0 + pixel_offset) for x0, y0, x1, y1 in level.cell]
+    area = [
+        (x1 - x0 + pixel_offset) * (y1 - y0 + pixel_offset)
+        for x0, y0, x1, y1 in level.cell
+    ]
     return Edges(
         left=jnp.where(masks[0], left, _FAR),
         right=jnp.where(masks[0], right, -_FAR),
@@ -98,7 +101,9 @@ def make_edges(level: AnchorLevel, masks: AxisMasks, pixel_offset: float) -> Edg
     )
 
 
-def find_peaks(edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float) -> Peaks:
+def find_peaks(
+    edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float
+) -> Peaks:
     """How well each box fits each shape of a level."""
     x0, y0, x1, y1 = (boxes[None, :, i, None] for i in range(4))
     left, right, top, bottom = (edge[:, None, :] for edge in edges[:4])
@@ -108,7 +113,9 @@ def find_peaks(edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float
     return Peaks(x, y, iou_from_areas(x * y, *areas))
 
 
-def box_areas(boxes: Float[jax.Array, "m 4"], pixel_offset: float) -> Float[jax.Array, " m"]:
+def box_areas(
+    boxes: Float[jax.Array, "m 4"], pixel_offset: float
+) -> Float[jax.Array, " m"]:
     """Areas of boxes that are finite already."""
     sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2] + pixel_offset, 0.0)
     return sides[:, 0] * sides[:, 1]

@@ -129,7 +129,9 @@ def sample_targets(
     """
     gt = ground_truth(gt_boxes, gt_valid, gt_ignore, config)
     matches = match(anchors, gt, image_size, config=config, floor=config.negative_iou)
-    index, labels = _sample(key, matches.labels, config.num_samples, config.positive_fraction)
+    index, labels = _sample(
+        key, matches.labels, config.num_samples, config.positive_fraction
+    )
     if isinstance(anchors, AnchorGrid):
         boxes = anchors.take(index)
     else:
@@ -197,8 +199,14 @@ def _sample(
     num_negatives = jnp.minimum(num_negatives, num_samples - num_positives)
     rows = jnp.arange(max_negatives, dtype=jnp.int32)
     # Negatives follow the positives: those of row 0 come to row `num_positives`.
-    padded = jnp.zeros(max_positives + max_negatives, jnp.int32).at[:max_positives].set(positives)
-    index = jax.lax.dynamic_update_slice(padded, negatives, (num_positives,))[:max_negatives]
+    padded = (
+        jnp.zeros(max_positives + max_negatives, jnp.int32)
+        .at[:max_positives]
+        .set(positives)
+    )
+    index = jax.lax.dynamic_update_slice(padded, negatives, (num_positives,))[
+        :max_negatives
+    ]
     is_positive = rows < num_positives
     is_negative = ~is_positive & (rows < num_positives + num_negatives)
     sampled = jnp.where(is_positive, 1, jnp.where(is_negative, 0, -1)).astype(jnp.int32)
@@ -232,11 +240,15 @@ def _mix(x: UInt32[jax.Array, " n"]) -> UInt32[jax.Array, " n"]:
 
 
 def _largest_overlap(
-    anchors: Float[jax.Array, "k 4"], objects: Float[jax.Array, "m 4"], pixel_offset: float
+    anchors: Float[jax.Array, "k 4"],
+    objects: Float[jax.Array, "m 4"],
+    pixel_offset: float,
 ) -> Int[jax.Array, " k"]:
     """Row of the object that each anchor overlaps most, a few anchors at a time."""
 
     def find(anchor):
-        return pairwise_iou(anchor[None], objects, pixel_offset=pixel_offset)[0].argmax()
+        return pairwise_iou(anchor[None], objects, pixel_offset=pixel_offset)[
+            0
+        ].argmax()
 
     return jax.lax.map(find, anchors, batch_size=1024).astype(jnp.int32)

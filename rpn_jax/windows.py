@@ -76,7 +76,9 @@ def best_by_windows(
         groups = [slice(len(levels))]
     best = []
     for group in groups:
-        best += _best_of_group(edges[group], peaks[group], boxes, levels[group], pixel_offset, floor)
+        best += _best_of_group(
+            edges[group], peaks[group], boxes, levels[group], pixel_offset, floor
+        )
     return best
 
 
@@ -88,17 +90,27 @@ def _best_of_group(edges, peaks, boxes, levels, pixel_offset, floor) -> list[Lev
     # An IoU of t needs an overlap of at least t / (1 + t) of both areas together.
     share = floor * _SLACK / (1.0 + floor * _SLACK)
     overlap = share * (canvas.edges.area[:, None] + areas[None, :])
-    rows = _first_cells(canvas, boxes, 0, overlap / jnp.maximum(peak.x, 1.0), pixel_offset)
-    columns = _first_cells(canvas, boxes, 1, overlap / jnp.maximum(peak.y, 1.0), pixel_offset)
-    following = _following(((peak.iou >= floor * _SLACK) & (peak.iou > 0.0)).reshape(-1))
+    rows = _first_cells(
+        canvas, boxes, 0, overlap / jnp.maximum(peak.x, 1.0), pixel_offset
+    )
+    columns = _first_cells(
+        canvas, boxes, 1, overlap / jnp.maximum(peak.y, 1.0), pixel_offset
+    )
+    following = _following(
+        ((peak.iou >= floor * _SLACK) & (peak.iou > 0.0)).reshape(-1)
+    )
     num_boxes = boxes.shape[0]
 
     def visit(state):
         pair, iou_map, index_map = state
         shape, box = jnp.divmod(pair, num_boxes)
         row, column = rows[shape, box], columns[shape, box]
-        x = _shared_part(canvas.edges[:2], shape, column, window[1], boxes[box, 0::2], pixel_offset)
-        y = _shared_part(canvas.edges[2:4], shape, row, window[0], boxes[box, 1::2], pixel_offset)
+        x = _shared_part(
+            canvas.edges[:2], shape, column, window[1], boxes[box, 0::2], pixel_offset
+        )
+        y = _shared_part(
+            canvas.edges[2:4], shape, row, window[0], boxes[box, 1::2], pixel_offset
+        )
         iou = iou_from_areas(y.T * x, canvas.edges.area[shape], areas[box])
         start = (jnp.asarray(canvas.first_row)[shape] + row, column)
         old_iou = jax.lax.dynamic_slice(iou_map, start, window)
@@ -114,7 +126,9 @@ def _best_of_group(edges, peaks, boxes, levels, pixel_offset, floor) -> list[Lev
     size = (canvas.height, canvas.width)
     state = (following[0], jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32))
     num_pairs = following.shape[0] - 1
-    _, iou_map, index_map = jax.lax.while_loop(lambda state: state[0] < num_pairs, visit, state)
+    _, iou_map, index_map = jax.lax.while_loop(
+        lambda state: state[0] < num_pairs, visit, state
+    )
     maps = zip(_cut(iou_map, levels), _cut(index_map, levels), strict=True)
     return [LevelBest(*level) for level in maps]
 
@@ -144,12 +158,18 @@ def claims_by_loop(
     def visit(state):
         pair, row, claimed_by = state
         shape, box = jnp.divmod(pair, num_boxes)
-        x = _shared_part(canvas.edges[:2], shape, 0, canvas.width, boxes[box, 0::2], pixel_offset)
-        y = _shared_part(canvas.edges[2:4], shape, row, _CLAIM_ROWS, boxes[box, 1::2], pixel_offset)
+        x = _shared_part(
+            canvas.edges[:2], shape, 0, canvas.width, boxes[box, 0::2], pixel_offset
+        )
+        y = _shared_part(
+            canvas.edges[2:4], shape, row, _CLAIM_ROWS, boxes[box, 1::2], pixel_offset
+        )
         tie = (y == peak.y[shape, box]).T & (x == peak.x[shape, box])
         start = (jnp.asarray(canvas.first_row)[shape] + row, 0)
         part = jax.lax.dynamic_slice(claimed_by, start, tie.shape)
-        claimed_by = jax.lax.dynamic_update_slice(claimed_by, jnp.where(tie, box, part), start)
+        claimed_by = jax.lax.dynamic_update_slice(
+            claimed_by, jnp.where(tie, box, part), start
+        )
         is_done = row + _CLAIM_ROWS >= ends[shape, box]
         pair = jnp.where(is_done, following[pair + 1], pair)
         return pair, jnp.where(is_done, first_rows[pair], row + _CLAIM_ROWS), claimed_by
@@ -172,23 +192,33 @@ def _window_shape(
     reach = 1.0 / (floor * _SLACK) - 1.0 if floor > 0.0 else math.inf
 
     def cells(level, axis):
-        longest = max(box[3 - axis] - box[1 - axis] for box in level.cell) + pixel_offset
+        longest = (
+            max(box[3 - axis] - box[1 - axis] for box in level.cell) + pixel_offset
+        )
         return min(longest * reach / level.stride[axis] + 3.0, level.shape[axis])
 
-    height, width = (max(math.floor(cells(level, axis)) for level in levels) for axis in (0, 1))
+    height, width = (
+        max(math.floor(cells(level, axis)) for level in levels) for axis in (0, 1)
+    )
     return height, width
 
 
-def _make_canvas(edges: list[Edges], levels: Sequence[AnchorLevel], margin: int) -> _Canvas:
+def _make_canvas(
+    edges: list[Edges], levels: Sequence[AnchorLevel], margin: int
+) -> _Canvas:
     height, width = (max(level.shape[axis] for level in levels) for axis in (0, 1))
     shapes = [(level, box) for level in levels for box in level.cell]
     rows = np.array([level.shape[0] for level, _ in shapes])
-    cells = [np.array(box) + np.array([*level.origin[::-1]] * 2) for level, box in shapes]
+    cells = [
+        np.array(box) + np.array([*level.origin[::-1]] * 2) for level, box in shapes
+    ]
 
     def pad(arrays, size, value):
         padded = [((0, 0), (0, size - x.shape[1])) for x in arrays]
         arrays = zip(arrays, padded, strict=True)
-        return jnp.concatenate([jnp.pad(x, p, constant_values=value) for x, p in arrays])
+        return jnp.concatenate(
+            [jnp.pad(x, p, constant_values=value) for x, p in arrays]
+        )
 
     left, right, top, bottom, area = zip(*edges, strict=True)
     return _Canvas(
@@ -216,7 +246,12 @@ def _first_cells(
     pixel_offset: float,
 ) -> Int[jax.Array, "a m"]:
     """The first cell along an axis that can share so many pixels with each box, or less."""
-    starts = boxes[None, :, 1 - axis] + shared - pixel_offset - canvas.cell[:, 3 - axis, None]
+    starts = (
+        boxes[None, :, 1 - axis]
+        + shared
+        - pixel_offset
+        - canvas.cell[:, 3 - axis, None]
+    )
     cells = jnp.floor(starts / canvas.stride[:, axis, None])
     return jnp.clip(cells, 0.0, canvas.num_cells[:, axis, None] - 1.0).astype(jnp.int32)
 
@@ -230,8 +265,12 @@ def _end_rows(
     return jnp.clip(rows, 0.0, canvas.num_cells[:, 0, None]).astype(jnp.int32)
 
 
-def _shared_part(edges, shape, start, size, box, pixel_offset) -> Float[jax.Array, "1 cells"]:
-    low, high = (jax.lax.dynamic_slice(edge, (shape, start), (1, size)) for edge in edges)
+def _shared_part(
+    edges, shape, start, size, box, pixel_offset
+) -> Float[jax.Array, "1 cells"]:
+    low, high = (
+        jax.lax.dynamic_slice(edge, (shape, start), (1, size)) for edge in edges
+    )
     return shared_length(low, high, box[0], box[1], pixel_offset)
 
 
