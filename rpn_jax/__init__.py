@@ -1,7 +1,8 @@
-"""The region proposal network of Faster R-CNN in JAX, from features to losses and boxes.
+"""The region proposal network of Faster R-CNN in JAX: targets, losses, proposals.
 
-Functions of fixed-shape arrays for one image, which `jit`, `vmap`, `grad` and `shard_map`
-take as they are. Where other systems select rows, these keep every row and a mask.
+Functions of fixed-shape arrays for one image, which `jit`, `vmap`, `grad` and
+`shard_map` take as they are. Where other systems select rows, these keep every row and
+a mask.
 """
 
 from jaxtyping import install_import_hook as _install_import_hook

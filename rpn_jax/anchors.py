@@ -79,7 +79,7 @@ class AnchorGrid:
 
     @property
     def boxes(self) -> Float[jax.Array, "n 4"]:
-        """The anchors `(x0, y0, x1, y1)`, in the order (level, y, x, anchor in cell)."""
+        """The anchors, in the order (level, y, x, anchor in cell)."""
         return jnp.concatenate([_level_boxes(level) for level in self.levels])
 
     def take(self, index: Int[Array, " k"]) -> Float[jax.Array, "k 4"]:
@@ -156,7 +156,7 @@ def make_anchors(
     if not all(height > 0 and width > 0 for height, width in feature_shapes):
         raise ValueError(
             "make_anchors needs feature maps of at least one cell, got shapes "
-            f"{feature_shapes}. Pass (height, width) of each, without batch or channels."
+            f"{feature_shapes}. Pass (height, width) of each, without the channels."
         )
     strides = config.level_strides
     if image_size is not None:

@@ -42,7 +42,7 @@ def is_proper(boxes: Float[Array, "n 4"]) -> Bool[jax.Array, " n"]:
 
 
 def finite_boxes(boxes: Float[Array, "n 4"]) -> Float[jax.Array, "n 4"]:
-    """The boxes in float32, without a NaN and small enough for their areas to be finite.
+    """The boxes in float32, without a NaN and so small that their areas are finite.
 
     A box with a coordinate that is not finite becomes an inverted box, which overlaps
     nothing under either convention.
@@ -65,8 +65,8 @@ def pairwise_iou(
         pixel_offset: what a box is wider than `x1 - x0`.
 
     Returns:
-        The overlap of `a[i]` with `b[j]` at `[i, j]`, in `[0, 1]`. A box without area, or
-        with a coordinate that is not finite, overlaps nothing, itself included.
+        The overlap of `a[i]` with `b[j]` at `[i, j]`, in `[0, 1]`. A box without area,
+        or with a coordinate that is not finite, overlaps nothing, itself included.
 
     >>> a, b = jnp.array([[0.0, 0.0, 4.0, 4.0]]), jnp.array([[2.0, 0.0, 6.0, 4.0]])
     >>> pairwise_iou(a, b).round(3)
@@ -93,7 +93,7 @@ def encode_boxes(
 ) -> Float[jax.Array, "n 4"]:
     """Deltas `(dx, dy, dw, dh)` that carry each anchor to its box.
 
-    The shift of the centre in sides of the anchor, and the logarithm of the ratio of the
+    The shift of the centre in sides of the anchor, and the logarithm of the ratio of
     sides: Eq. 2 of "Faster R-CNN" by Ren et al. (https://arxiv.org/abs/1506.01497).
 
     Args:
@@ -104,7 +104,7 @@ def encode_boxes(
 
     Returns:
         One row of deltas per box. A delta that does not exist is 0: all four where a
-        coordinate is not finite, and those of a side that is not positive (or is shorter
+        coordinate is not finite, and those of a side that is not positive (or shorter
         than a millionth of a pixel).
     """
     exists = (jnp.isfinite(boxes) & jnp.isfinite(anchors)).all(axis=-1, keepdims=True)
@@ -132,8 +132,8 @@ def decode_boxes(
 ) -> Float[jax.Array, "n 4"]:
     """Boxes that the deltas carry each anchor to: the inverse of `encode_boxes`.
 
-    With `pixel_offset=1.0` it is not quite the inverse, as in py-faster-rcnn and jwyang:
-    deltas of zero give `(x0, y0, x1 + 1, y1 + 1)`.
+    With `pixel_offset=1.0` it is not quite the inverse, as in py-faster-rcnn and
+    jwyang: deltas of zero give `(x0, y0, x1 + 1, y1 + 1)`.
 
     Args:
         deltas: `(dx, dy, dw, dh)` for every anchor.
@@ -168,8 +168,8 @@ def clip_boxes(
     Args:
         boxes: boxes `(x0, y0, x1, y1)`.
         image_size: `(height, width)` in pixels.
-        pixel_offset: what a box is wider than `x1 - x0`; coordinates end this far before
-            the image's height and width.
+        pixel_offset: what a box is wider than `x1 - x0`; coordinates end this far
+            before the image's height and width.
 
     Returns:
         Boxes with `x` in `[0, width - pixel_offset]` and `y` in
@@ -181,12 +181,14 @@ def clip_boxes(
     return jnp.clip(jnp.where(jnp.isnan(boxes), 0.0, boxes), 0.0, limits)
 
 
-def _sides(boxes: Float[Array, "n 4"], pixel_offset: float) -> Float[jax.Array, "n 2"]:
+def _sides(
+    boxes: Float[jax.Array, "n 4"], pixel_offset: float
+) -> Float[jax.Array, "n 2"]:
     return jnp.maximum(boxes[:, 2:] - boxes[:, :2] + pixel_offset, 0.0)
 
 
 def _centers(
-    boxes: Float[Array, "n 4"], pixel_offset: float
+    boxes: Float[jax.Array, "n 4"], pixel_offset: float
 ) -> Float[jax.Array, "n 2"]:
     return boxes[:, :2] + 0.5 * (boxes[:, 2:] - boxes[:, :2] + pixel_offset)
 

@@ -59,6 +59,11 @@ class AnchorConfig:
             f"{len(self.sizes)} sizes {self.sizes} and {len(self.strides)} strides "
             f"{self.strides}. For several sizes on one level, nest them in a tuple.",
         )
+        _require(
+            self.scales_per_octave >= 1 and self.base_size >= 1,
+            "AnchorConfig needs scales_per_octave and base_size of at least 1, got "
+            f"{self.scales_per_octave} and {self.base_size}.",
+        )
         sides = [side for level in self.level_sizes for side in level]
         steps = [step for level in self.level_strides for step in level]
         _require(
@@ -70,11 +75,6 @@ class AnchorConfig:
             all(0 < x < math.inf for x in (*sides, *steps, *self.aspect_ratios)),
             "AnchorConfig needs finite sizes, strides and aspect_ratios above 0, got "
             f"{self.sizes}, {self.strides} and {self.aspect_ratios}.",
-        )
-        _require(
-            self.scales_per_octave >= 1 and self.base_size >= 1,
-            "AnchorConfig needs scales_per_octave and base_size of at least 1, got "
-            f"{self.scales_per_octave} and {self.base_size}.",
         )
 
     @property
@@ -198,7 +198,8 @@ class LossConfig:
             decoded boxes.
         beta: where smooth L1 turns from a parabola into a line; 0 is L1. The `sigma` of
             py-faster-rcnn is `beta = 1 / sigma ** 2`.
-        focal_gamma: the focusing exponent of focal loss in place of plain cross entropy.
+        focal_gamma: the focusing exponent of focal loss in place of plain cross
+            entropy.
         focal_alpha: the weight of positives in focal loss, and one minus that of
             negatives; None weighs both alike.
         objectness_positive_weight: with `p`, the positives of an image share the weight
@@ -345,5 +346,5 @@ class RPNConfig:
         counts = [self.targets.num_samples, self.losses.num_samples]
         _require(
             len(set(counts)) == 1,
-            f"RPNConfig needs the same num_samples in targets and losses, got {counts}.",
+            f"RPNConfig needs one num_samples in targets and losses, got {counts}.",
         )

@@ -33,13 +33,14 @@ class Association(NamedTuple):
 
     Attributes:
         iou: `[n]` the highest IoU with any box.
-        index: `[n]` the row of that box, the lowest on ties; 0 where nothing overlaps.
+        gt_index: `[n]` the row of that box, the lowest on ties; 0 where nothing
+            overlaps.
         forced_by: `[n]` the last box for which the anchor is the best, or -1.
         is_kept: `[n]` whether the anchor takes part; if not, the others are 0, 0, -1.
     """
 
     iou: Float[jax.Array, " n"]
-    index: Int[jax.Array, " n"]
+    gt_index: Int[jax.Array, " n"]
     forced_by: Int[jax.Array, " n"]
     is_kept: Bool[jax.Array, " n"]
 
@@ -72,7 +73,7 @@ def associate_grid(
     best = _best_boxes(anchors, edges, peaks, boxes, config.pixel_offset, floor)
     return Association(
         iou=_flatten([level.iou for level in best]),
-        index=_flatten([level.index for level in best]),
+        gt_index=_flatten([level.gt_index for level in best]),
         forced_by=_forced_by(anchors, edges, peaks, boxes, config),
         is_kept=_flatten([_outer(mask) for mask in masks]),
     )
@@ -184,7 +185,7 @@ def best_by_reduction(
     *,
     pixel_offset: float,
 ) -> list[LevelBest]:
-    """For each anchor, its highest IoU and the box: all boxes at once, nothing stored."""
+    """The box that each anchor overlaps most: all boxes at once, nothing stored."""
     del peaks
     x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
     box_area = box_areas(boxes, pixel_offset)[:, None, None, None]
@@ -214,7 +215,7 @@ def claims_by_reduction(
     *,
     pixel_offset: float,
 ) -> list[Int[jax.Array, "a h w"]]:
-    """The last box that claims each anchor, or -1: all boxes at once, nothing stored."""
+    """The last box that claims each anchor: all boxes at once, nothing stored."""
 
     def over_level(edge, peak, claim):
         x, y = _ties(edge, peak, boxes, pixel_offset)

@@ -53,8 +53,8 @@ class RPNHead(nnx.Module):
         """
         if num_logits not in (1, 2) or num_convs < 1:
             raise ValueError(
-                "RPNHead needs num_logits of 1 (sigmoid) or 2 (softmax) and num_convs of "
-                f"at least 1, got {num_logits} and {num_convs}."
+                "RPNHead needs num_logits of 1 (sigmoid) or 2 (softmax) and num_convs "
+                f"of at least 1, got {num_logits} and {num_convs}."
             )
         hidden = in_features if hidden_features is None else hidden_features
 
@@ -94,11 +94,11 @@ class RPNHead(nnx.Module):
         anchors: AnchorGrid,
         index: Int[jax.Array, "b k"],
     ) -> RPNOutput:
-        """The predictions for a few anchors of each image, without computing the others.
+        """The predictions for a few anchors of each image, and for no others.
 
         Equal to the rows `index` of what `__call__` returns. The loss depends on 256 of
-        a quarter of a million anchors: this takes a thousandth of the work, forwards and
-        backwards.
+        a quarter of a million anchors: this takes a thousandth of the work, forwards
+        and backwards.
 
         Args:
             features: one map per level.

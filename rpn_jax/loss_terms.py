@@ -1,7 +1,6 @@
-"""The weighted sums behind the two losses, over all anchors or over the sampled alone."""
+"""The weighted sums behind the two losses, over all anchors or the sampled alone."""
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -22,7 +21,7 @@ class Predictions(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What is not: labels `[b n]`, target deltas `[b n 4]`, anchors `[b n 4]` or None."""
+    """What is not: labels `[b n]`, deltas `[b n 4]`, anchors `[b n 4]` or None."""
 
     labels: Int[jax.Array, "b n"]
     deltas: Float[jax.Array, "b n 4"]
@@ -45,7 +44,8 @@ def weighted_losses(predictions: Predictions, rows: Rows, config: LossConfig) ->
 
 @weighted_losses.defjvp
 def _weighted_losses_jvp(config, primals, tangents):
-    losses, slopes = _values_and_slopes(*primals, config)
+    predictions, rows = primals
+    losses, slopes = _values_and_slopes(predictions, rows, config)
     changes = jax.tree.map(
         lambda slope, change: jnp.sum(slope * change), slopes, tangents[0]
     )
@@ -86,8 +86,8 @@ def _over_sampled(
     is_full = (take(rows.labels, index) >= 0).all(axis=1)
 
     def over_chosen(predictions, rows):
-        few = jax.tree.map(lambda x: take(x, index), (predictions, rows))
-        losses, slopes = _over_all(*few, config)
+        few, few_rows = jax.tree.map(lambda x: take(x, index), (predictions, rows))
+        losses, slopes = _over_all(few, few_rows, config)
         zeros = jax.tree.map(jnp.zeros_like, predictions)
         return losses, jax.tree.map(lambda x, v: put(x, index, v), zeros, slopes)
 

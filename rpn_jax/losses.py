@@ -52,8 +52,8 @@ class BoxLossWeights(NamedTuple):
 
     Attributes:
         inside: `[b n 4]` factors of the difference: 1 at positives, 0 elsewhere.
-        outside: `[b n 4]` factors of the loss: 1 over the normalizer at sampled anchors,
-            positive or negative, and 0 elsewhere.
+        outside: `[b n 4]` factors of the loss: 1 over the normalizer at sampled
+            anchors, positive or negative, and 0 elsewhere.
     """
 
     inside: Float[jax.Array, "*b_n 4"]
@@ -70,8 +70,8 @@ def rpn_loss(
     """The objectness loss over sampled anchors and the box loss over positives.
 
     Eq. 1 of "Faster R-CNN" by Ren et al. (https://arxiv.org/abs/1506.01497). Every
-    anchor is in the arrays; those that were not sampled have a weight of 0, and may hold
-    anything, NaN included. No gradient passes through `targets`.
+    anchor is in the arrays; those that were not sampled have a weight of 0, and may
+    hold anything, NaN included. No gradient passes through `targets`.
 
     Args:
         output: logits `[b n]` or `[b n 2]` and deltas `[b n 4]`; the batch axis may be
@@ -119,7 +119,6 @@ def box_loss_weights(
         labels: 1, 0 or -1 for every anchor of a batch, or of an image.
         config: the normalizer, `box_positive_weight` and `inside_weights`.
     """
-    positive, negative = _box_class_weights(labels, config)
     labels = jnp.asarray(labels)
     factors = jnp.array(config.inside_weights, jnp.float32)
     inside = jnp.where(
@@ -167,9 +166,9 @@ def _check_shapes(
     ):
         raise ValueError(
             "rpn_loss needs logits [b n] or [b n 2], deltas [b n 4] and targets with "
-            f"labels [b n] and deltas [b n 4], got logits {output.logits.shape}, deltas "
-            f"{output.deltas.shape}, labels {targets.labels.shape} and target deltas "
-            f"{targets.deltas.shape}."
+            f"labels [b n] and deltas [b n 4], got logits {output.logits.shape}, "
+            f"deltas {output.deltas.shape}, labels {targets.labels.shape} and target "
+            f"deltas {targets.deltas.shape}."
         )
 
 
@@ -189,7 +188,7 @@ def _anchor_rows(
     boxes = anchors.boxes if isinstance(anchors, AnchorGrid) else jnp.asarray(anchors)
     if boxes.shape not in (shape, shape[1:]):
         raise ValueError(
-            f"rpn_loss needs an anchor for every prediction, got anchors {boxes.shape} for "
-            f"deltas {shape}."
+            f"rpn_loss needs an anchor for every prediction, got anchors "
+            f"{boxes.shape} for deltas {shape}."
         )
     return jnp.broadcast_to(boxes, shape)

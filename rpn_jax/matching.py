@@ -10,6 +10,7 @@ from .anchors import AnchorGrid
 from .boxes import area, finite_boxes, is_proper
 from .config import TargetConfig
 from .grid import Association, associate_grid, grid_inside
+from .separable import iou_from_areas, shared_length
 
 Anchors = AnchorGrid | Float[Array, "n 4"]
 
@@ -19,8 +20,8 @@ class Matches(NamedTuple):
 
     Attributes:
         labels: `[n]` 1 positive, 0 negative, -1 ignored.
-        gt_index: `[n]` row of the box that the anchor overlaps most, the lowest on ties,
-            or that forced it under `retarget_forced`; 0 if it overlaps none.
+        gt_index: `[n]` row of the box that the anchor overlaps most, the lowest on
+            ties, or that forced it under `retarget_forced`; 0 if it overlaps none.
         max_iou: `[n]` IoU with the box that it overlaps most; 0 for an anchor that was
             left out before matching.
     """
@@ -35,7 +36,8 @@ class GroundTruth(NamedTuple):
 
     Attributes:
         objects: `[m 4]` finite boxes; a row that is not an object overlaps nothing.
-        regions: `[m 4]` the same of the regions to ignore, or None if they have no effect.
+        regions: `[m 4]` the same of the regions to ignore, or None if they have no
+            effect.
     """
 
     objects: Float[jax.Array, "m 4"]
@@ -87,7 +89,7 @@ def ground_truth(
     gt_ignore: Bool[Array, " m"] | None,
     config: TargetConfig,
 ) -> GroundTruth:
-    """Splits the rows into objects and regions, and makes all others overlap nothing."""
+    """Splits rows into objects and regions, and makes all others overlap nothing."""
     gt_boxes = jax.lax.stop_gradient(jnp.asarray(gt_boxes, jnp.float32))
     counts = jnp.asarray(gt_valid) & is_proper(gt_boxes)
     ignored = jnp.zeros_like(counts) if gt_ignore is None else jnp.asarray(gt_ignore)
@@ -127,10 +129,10 @@ def match(
     if config.border_after_matching:
         inside = _inside(anchors, image_size, config.allowed_border, False)
         labels = jnp.where(inside, labels, -1)
-    index = found.index
+    gt_index = found.gt_index
     if config.retarget_forced:
-        index = jnp.where(found.forced_by >= 0, found.forced_by, index)
-    return Matches(labels, index, found.iou)
+        gt_index = jnp.where(found.forced_by >= 0, found.forced_by, gt_index)
+    return Matches(labels, gt_index, found.iou)
 
 
 def _check(
@@ -189,30 +191,28 @@ def _associate_boxes(
     is_kept = _inside(anchors, image_size, border, config.ignore_padding)
     boxes = anchors.boxes if isinstance(anchors, AnchorGrid) else anchors
     boxes = finite_boxes(jax.lax.stop_gradient(boxes))
-    if gt.regions is not None:
-        is_kept &= ~_in_regions(boxes, gt.regions, config)
+    if gt.regions is not None and config.ignore_iof is not None:
+        share = _share_of_regions(boxes, gt.regions, config)
+        is_kept &= share <= config.ignore_iof
 
     def visit(found, row):
         index, box = row
         overlap = _shared_area(boxes, box, config.pixel_offset)
         areas = [area(x, pixel_offset=config.pixel_offset) for x in (boxes, box[None])]
-        union = areas[0] + areas[1] - overlap
-        iou = jnp.where(
-            is_kept & (union > 0.0), overlap / jnp.where(union > 0.0, union, 1.0), 0.0
-        )
+        iou = jnp.where(is_kept, iou_from_areas(overlap, *areas), 0.0)
         # As one array, so that the maximum and those equal to it see the same bits.
         iou = jax.lax.optimization_barrier(iou)
         claims = _claims(iou, config)
         return Association(
             iou=jnp.maximum(iou, found.iou),
-            index=jnp.where(iou > found.iou, index, found.index),
+            gt_index=jnp.where(iou > found.iou, index, found.gt_index),
             forced_by=jnp.where(claims, index, found.forced_by),
             is_kept=is_kept,
         ), None
 
     nothing = Association(
         iou=jnp.zeros(boxes.shape[0]),
-        index=jnp.zeros(boxes.shape[0], jnp.int32),
+        gt_index=jnp.zeros(boxes.shape[0], jnp.int32),
         forced_by=jnp.full(boxes.shape[0], -1, jnp.int32),
         is_kept=is_kept,
     )
@@ -234,19 +234,17 @@ def _claims(iou: Float[jax.Array, " n"], config: TargetConfig) -> Bool[jax.Array
 def _shared_area(
     boxes: Float[jax.Array, "n 4"], box: Float[jax.Array, "4"], pixel_offset: float
 ) -> Float[jax.Array, " n"]:
-    ends = jnp.minimum(boxes[:, 2:], box[None, 2:])
-    sides = jnp.maximum(
-        ends - jnp.maximum(boxes[:, :2], box[None, :2]) + pixel_offset, 0.0
-    )
+    low, high, start, end = boxes[:, :2], boxes[:, 2:], box[None, :2], box[None, 2:]
+    sides = shared_length(low, high, start, end, pixel_offset)
     return sides[:, 0] * sides[:, 1]
 
 
-def _in_regions(
+def _share_of_regions(
     boxes: Float[jax.Array, "n 4"],
     regions: Float[jax.Array, "m 4"],
     config: TargetConfig,
-) -> Bool[jax.Array, " n"]:
-    """Whether more than `ignore_iof` of an anchor, or of a region, lies in the other."""
+) -> Float[jax.Array, " n"]:
+    """The largest share of an anchor in a region, or of a region in an anchor."""
 
     def visit(largest, region):
         overlap = _shared_area(boxes, region, config.pixel_offset)
@@ -254,5 +252,4 @@ def _in_regions(
         whole = area(foreground, pixel_offset=config.pixel_offset)
         return jnp.maximum(largest, overlap / jnp.where(whole > 0.0, whole, 1.0)), None
 
-    share, _ = jax.lax.scan(visit, jnp.zeros(boxes.shape[0]), regions)
-    return share > config.ignore_iof
+    return jax.lax.scan(visit, jnp.zeros(boxes.shape[0]), regions)[0]

@@ -21,7 +21,8 @@ def py_faster_rcnn() -> RPNConfig:
     Its head is `RPNHead(512, 9, num_logits=2)`.
 
     Deviations: `dw` and `dh` are clamped at `log(1000 / 16)`, where the original lets
-    `exp` overflow; images without boxes train, where it crashes; `min_size` is 16 pixels
+        `exp` overflow; images without boxes train, where it crashes; `min_size` is 16
+        pixels
     of the input image, where it is 16 pixels of the image before resizing.
     """
     legacy = jwyang_vgg16()
@@ -42,9 +43,10 @@ def jwyang_vgg16() -> RPNConfig:
     Its head is `RPNHead(512, 9, num_logits=2)`.
 
     Deviations: the box loss of an image is divided by that image's own number of
-    samples, where the original takes the last image's for all of the batch; the border
-    is judged by each image's own size, where it takes the first image's;
-    `RPN_POSITIVE_WEIGHT` in (0, 1), here `box_positive_weight`, works, where it crashes;
+        samples, where the original takes the last image's for all of the batch; the
+        border is judged by each image's own size, where it takes the first image's;
+        `RPN_POSITIVE_WEIGHT` in (0, 1), here `box_positive_weight`, works, where it
+        crashes;
     there may be any number of boxes, where it drops those after the 20th; `dw` and `dh`
     are clamped at `log(1000 / 16)`, where it lets `exp` overflow. It reads a minimum
     size of proposals but never applies it; nor does the preset. Of boxes with
@@ -82,7 +84,7 @@ def jwyang_res101_coco() -> RPNConfig:
 
 
 def torchvision_fpn() -> RPNConfig:
-    """torchvision (0.28) `fasterrcnn_resnet50_fpn`.
+    """`torchvision` 0.28, `fasterrcnn_resnet50_fpn`.
 
     Its head is `RPNHead(256, 3)`, with `num_convs=2` in the second version. torchvision
     computes the strides at run time, as image size // feature map: pass the padded
@@ -139,12 +141,13 @@ def detectron2_fpn() -> RPNConfig:
 
 
 def mmdet_fpn() -> RPNConfig:
-    """mmdetection (3.3.0) `faster-rcnn_r50_fpn`.
+    """`mmdetection` 3.3.0, `faster-rcnn_r50_fpn`.
 
-    Its head is `RPNHead(256, 3)`. A box forces anchors only from an IoU of 0.3, and they
-    regress to it even if they overlap another one more.
+    Its head is `RPNHead(256, 3)`. A box forces anchors only from an IoU of 0.3, and
+    they regress to it even if they overlap another one more.
 
-    Deviation: mmdetection skips an image without an anchor inside; here its losses are 0.
+    Deviation: mmdetection skips an image without an anchor inside; here its losses are
+        0.
     """
     return RPNConfig(
         targets=TargetConfig(min_force_iou=0.3, retarget_forced=True),
@@ -156,14 +159,15 @@ def mmdet_fpn() -> RPNConfig:
 def tf_vision_fpn() -> RPNConfig:
     """TensorFlow Model Garden (official/vision), Mask R-CNN with FPN.
 
-    Its head is `RPNHead(256, 3)`. Its aspect ratios are width over height and its centres
-    lie in the middle of the cells; its boxes are `(y0, x0, y1, x1)`, these `(x0, y0, x1,
-    y1)`. A box forces only the first of the anchors that tie for it. Its box loss is
-    Huber's, which is `beta` times smooth L1, averaged over coordinates.
+    Its head is `RPNHead(256, 3)`. Its aspect ratios are width over height and its
+    centres lie in the middle of the cells; its boxes are `(y0, x0, y1, x1)`, these
+    `(x0, y0, x1, y1)`. A box forces only the first of the anchors that tie for it. Its
+    box loss is Huber's, which is `beta` times smooth L1, averaged over coordinates.
 
     Deviations: the original averages the box loss on each level by itself, over the
-    coordinates whose target is not 0, and sums the levels; the preset averages it over
-    all positives. If two boxes force one anchor, it goes to the last, there to the first.
+        coordinates whose target is not 0, and sums the levels; the preset averages it
+        over all positives. If two boxes force one anchor, it goes to the last, there to
+        the first.
     """
     return RPNConfig(
         anchors=AnchorConfig(aspect_ratios=(2.0, 1.0, 0.5), center_offset=0.5),

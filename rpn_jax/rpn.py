@@ -89,8 +89,8 @@ def compute_losses(
     samples = jax.vmap(sample)(
         jnp.asarray(image_index), gt_boxes, gt_valid, image_sizes, gt_ignore
     )
-    output = _predict(head, features, anchors, samples.index)
-    boxes = jax.vmap(anchors.take)(samples.index)
+    output = _predict(head, features, anchors, samples.anchor_index)
+    boxes = jax.vmap(anchors.take)(samples.anchor_index)
     return TrainOutput(
         losses=rpn_loss(output, samples.targets, anchors=boxes, config=config.losses),
         metrics=rpn_metrics(output, samples.targets),

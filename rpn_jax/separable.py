@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Bool, Float, ImageSize
+from ._typing import Bool, Float, ImageSize
 from .anchors import AnchorLevel
 
 _FAR = 1e30
@@ -122,10 +122,10 @@ def box_areas(
 
 
 def shared_length(
-    low: Float[Array, "..."],
-    high: Float[Array, "..."],
-    start: Float[Array, "..."],
-    end: Float[Array, "..."],
+    low: Float[jax.Array, "..."],
+    high: Float[jax.Array, "..."],
+    start: Float[jax.Array, "..."],
+    end: Float[jax.Array, "..."],
     pixel_offset: float,
 ) -> Float[jax.Array, "..."]:
     """Pixels that `[low, high]` and `[start, end]` share. Shapes broadcast."""
@@ -134,9 +134,9 @@ def shared_length(
 
 
 def iou_from_areas(
-    overlap: Float[Array, "..."],
-    anchor_area: Float[Array, "..."],
-    box_area: Float[Array, "..."],
+    overlap: Float[jax.Array, "..."],
+    anchor_area: Float[jax.Array, "..."],
+    box_area: Float[jax.Array, "..."],
 ) -> Float[jax.Array, "..."]:
     """Intersection over union; 0 for an empty union. Shapes broadcast."""
     return overlap / jnp.maximum(anchor_area + box_area - overlap, _TINY)

@@ -32,12 +32,12 @@ class Samples(NamedTuple):
     Positives come first, then negatives, then empty rows.
 
     Attributes:
-        index: `[k]` of the anchor; 0 in an empty row.
+        anchor_index: `[k]` which anchor; 0 in an empty row.
         targets: labels `[k]`, -1 in an empty row, and deltas `[k 4]`.
-        gt_index: row of the box that a positive regresses to.
+        gt_index: `[k]` row of the box that a positive regresses to.
     """
 
-    index: Int[jax.Array, " k"]
+    anchor_index: Int[jax.Array, " k"]
     targets: Targets
     gt_index: Int[jax.Array, " k"]
 
@@ -102,13 +102,12 @@ def assign_targets(
     index, (labels, deltas), _ = sample_targets(
         key, anchors, gt_boxes, gt_valid, image_size, gt_ignore=gt_ignore, config=config
     )
-    nothing = Targets(
-        jnp.full(len(anchors), -1, jnp.int32), jnp.zeros((len(anchors), 4), jnp.float32)
-    )
     kept = jnp.where(labels >= 0, index, len(anchors))  # out of bounds, so dropped
+    no_labels = jnp.full(len(anchors), -1, jnp.int32)
+    no_deltas = jnp.zeros((len(anchors), 4), jnp.float32)
     return Targets(
-        nothing.labels.at[kept].set(labels, mode="drop"),
-        nothing.deltas.at[kept].set(deltas, mode="drop"),
+        no_labels.at[kept].set(labels, mode="drop"),
+        no_deltas.at[kept].set(deltas, mode="drop"),
     )
 
 

@@ -2,8 +2,8 @@
 
 A loop visits one pair of a shape and a box at a time, and in it a window of cells. The
 maps of all shapes lie on one canvas, one below the other, so that one loop serves them
-all; a window that reaches into the next map changes nothing there, since the rows of its
-own map have ended and share nothing with the box.
+all; a window that reaches into the next map changes nothing there, since the rows of
+its own map have ended and share nothing with the box.
 """
 
 import math
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._typing import Array, Bool, Float, Int
+from ._typing import Bool, Float, Int
 from .anchors import AnchorLevel
 from .separable import Edges, Peaks, box_areas, iou_from_areas, shared_length
 
@@ -27,18 +27,19 @@ class LevelBest(NamedTuple):
 
     Attributes:
         iou: `[a h w]` its IoU; wherever this is below `floor`, it may be any lower one.
-        index: `[a h w]` its row, the lowest on ties; 0 where nothing overlaps.
+        gt_index: `[a h w]` its row, the lowest on ties; 0 where nothing overlaps.
     """
 
     iou: Float[jax.Array, "a h w"]
-    index: Int[jax.Array, "a h w"]
+    gt_index: Int[jax.Array, "a h w"]
 
 
 class _Canvas(NamedTuple):
     """The maps of several levels, one below the other, and what is known of each shape.
 
     Attributes:
-        edges: of all shapes, padded to the widest and highest map with inside-out edges.
+        edges: of all shapes, padded to the widest and highest map with inside-out
+            edges.
         first_row: `[a]` where the map of each shape begins.
         height: rows of the canvas, with a margin for the last window.
         width: columns of the canvas.
@@ -186,8 +187,8 @@ def _window_shape(
     """Rows and columns of cells in which any box can reach `floor` with any shape.
 
     An anchor of width `w` that shares at least `c` pixels with a box of width `v` lies
-    within `w + v - 2 c` pixels of travel. An IoU of `t` needs `c >= (w + v) t / (1 + t)`
-    and `v <= w / t`, which leaves at most `w (1 - t) / t`.
+    within `w + v - 2 c` pixels of travel. An IoU of `t` needs `c >= (w + v) t / (1 +
+    t)` and `v <= w / t`, which leaves at most `w (1 - t) / t`.
     """
     reach = 1.0 / (floor * _SLACK) - 1.0 if floor > 0.0 else math.inf
 
@@ -245,7 +246,7 @@ def _first_cells(
     shared: Float[jax.Array, "a m"],
     pixel_offset: float,
 ) -> Int[jax.Array, "a m"]:
-    """The first cell along an axis that can share so many pixels with each box, or less."""
+    """The first cell along an axis that can share so much with each box, or less."""
     starts = (
         boxes[None, :, 1 - axis]
         + shared
