@@ -171,7 +171,7 @@ def make_anchors(
     return AnchorGrid(tuple(_make_level(config, *level) for level in levels))
 
 
-def cell_anchors(config: AnchorConfig) -> tuple[Float[np.ndarray, "a 4"], ...]:
+def cell_anchors(config: AnchorConfig) -> tuple[Float[np.ndarray, "_ 4"], ...]:
     """The boxes of one cell, for every level.
 
     Args:

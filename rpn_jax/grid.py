@@ -211,10 +211,10 @@ def claims_by_reduction(
     edges: list[Edges],
     peaks: list[Peaks],
     boxes: Float[jax.Array, "m 4"],
-    claims: list[Bool[jax.Array, "a m"]],
+    claims: list[Bool[jax.Array, "_ m"]],
     *,
     pixel_offset: float,
-) -> list[Int[jax.Array, "a h w"]]:
+) -> list[Int[jax.Array, "_ _ _"]]:
     """The last box that claims each anchor: all boxes at once, nothing stored."""
 
     def over_level(edge, peak, claim):

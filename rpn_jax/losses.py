@@ -159,11 +159,10 @@ def _check_shapes(
 ) -> None:
     shapes = [x.shape for x in (logits, output.deltas[..., 0], targets.labels)]
     shapes.append(targets.deltas[..., 0].shape)
-    if (
-        len(set(shapes)) > 1
-        or output.deltas.shape[-1] != 4
-        or targets.deltas.shape[-1] != 4
-    ):
+    has_columns = output.logits.ndim == output.deltas.ndim
+    columns = (output.deltas.shape[-1], targets.deltas.shape[-1])
+    is_pair = not has_columns or output.logits.shape[-1] == 2
+    if len(set(shapes)) > 1 or columns != (4, 4) or not is_pair:
         raise ValueError(
             "rpn_loss needs logits [b n] or [b n 2], deltas [b n 4] and targets with "
             f"labels [b n] and deltas [b n 4], got logits {output.logits.shape}, "

@@ -180,12 +180,9 @@ def _settle(
     tile: Columns, alive: Bool[jax.Array, " n"], rule: Rule
 ) -> UInt32[jax.Array, ""]:
     """Greedy suppression inside a tile: a word with the bits of the boxes that stay."""
-    lanes = jnp.arange(TILE, dtype=jnp.uint32)
-    flags = jnp.left_shift(np.uint32(1), lanes)
-    meets_better = rule.meet(tile, tile) & (lanes[None, :] < lanes[:, None])
-    rivals = jnp.sum(
-        jnp.where(meets_better, flags[None, :], 0), axis=1, dtype=jnp.uint32
-    )
+    flags = jnp.left_shift(np.uint32(1), jnp.arange(TILE, dtype=jnp.uint32))
+    meets = rule.meet(tile, tile)
+    rivals = jnp.sum(jnp.where(meets, flags[None, :], 0), axis=1, dtype=jnp.uint32)
     word = jnp.uint32(0)
     for lane in range(TILE):
         stays = alive[lane] & (rivals[lane] & word == 0)

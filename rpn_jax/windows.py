@@ -138,11 +138,11 @@ def claims_by_loop(
     edges: list[Edges],
     peaks: list[Peaks],
     boxes: Float[jax.Array, "m 4"],
-    claims: list[Bool[jax.Array, "a m"]],
+    claims: list[Bool[jax.Array, "_ m"]],
     *,
     levels: Sequence[AnchorLevel],
     pixel_offset: float,
-) -> list[Int[jax.Array, "a h w"]]:
+) -> list[Int[jax.Array, "_ _ _"]]:
     """The last box that claims each anchor, or -1.
 
     A box claims, of every shape that it may, all anchors where it shares most. Only the

@@ -1,0 +1,45 @@
+"""Strictness for every test, and what the tests share."""
+
+import os
+import pathlib
+
+import chex
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_compilation_cache", False)  # test what is compiled here
+
+hypothesis.settings.register_profile(
+    "repeatable", max_examples=25, deadline=None, derandomize=True, database=None
+)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def count_traces_anew():
+    """`chex.assert_max_traces` counts by the name of the function."""
+    chex.clear_trace_counter()
+
+
+@pytest.fixture(params=["jit", "eager"])
+def variant(request):
+    """Wraps a function to be compiled, or leaves it alone."""
+    return jax.jit if request.param == "jit" else lambda function: function
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Reads a file of golden vectors: `golden("torchvision", "match_c4_random0")`."""
+    folder = os.environ.get("RPN_JAX_GOLDEN")
+    if not folder:
+        pytest.skip("RPN_JAX_GOLDEN does not name the folder with the golden vectors")
+
+    def read(peer, name):
+        with np.load(pathlib.Path(folder) / peer / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return read

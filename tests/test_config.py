@@ -1,0 +1,154 @@
+"""Settings: defaults, hashing, and what they refuse."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rpn_jax
+from rpn_jax import AnchorConfig, LossConfig, ProposalConfig, RPNConfig, TargetConfig
+
+ALL = [AnchorConfig, TargetConfig, LossConfig, ProposalConfig, RPNConfig]
+EVERY_CONFIG = pytest.mark.parametrize("config", ALL)
+
+
+@EVERY_CONFIG
+def test_equal_settings_are_equal_and_hash_alike(config):
+    assert config() == config()
+    assert hash(config()) == hash(config())
+
+
+@EVERY_CONFIG
+def test_settings_are_frozen(config):
+    instance = config()
+    field = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(instance, field, None)
+
+
+@EVERY_CONFIG
+def test_settings_are_given_by_name(config):
+    with pytest.raises(TypeError, match="positional"):
+        config(1)
+
+
+def test_jit_takes_settings_static_and_traces_once_for_equal_ones():
+    @functools.partial(jax.jit, static_argnames="config")
+    @chex.assert_max_traces(n=1)
+    def scaled(x, *, config):
+        return x * config.positive_iou
+
+    for _ in range(2):
+        scaled(jnp.ones(2), config=TargetConfig())
+
+
+def test_targets_are_those_of_the_paper_by_default():
+    config = TargetConfig()
+    assert (config.positive_iou, config.negative_iou) == (0.7, 0.3)
+    assert (config.num_samples, config.positive_fraction) == (256, 0.5)
+    assert config.force_match == "ties"
+
+
+def test_levels_may_have_several_sizes_octaves_and_oblong_strides():
+    config = AnchorConfig(
+        sizes=(8, (16, 32)), strides=(4, (8, 16)), scales_per_octave=2
+    )
+    assert config.level_sizes[0] == (8, 8 * 2**0.5)
+    assert config.level_sizes[1] == (16, 16 * 2**0.5, 32, 32 * 2**0.5)
+    assert config.level_strides == ((4, 4), (8, 16))
+
+
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [
+        ({}, 3),
+        ({"sizes": ((32, 64), (128, 256)), "strides": (8, 16)}, 6),
+        ({"scales_per_octave": 3, "aspect_ratios": (1.0, 2.0)}, 6),
+    ],
+)
+def test_anchors_per_cell_counts_sizes_octaves_and_ratios(settings, number):
+    assert AnchorConfig(**settings).anchors_per_cell == number
+
+
+def test_one_head_cannot_serve_levels_with_different_numbers_of_anchors():
+    config = AnchorConfig(sizes=(8, (16, 32)), strides=(4, 8))
+    with pytest.raises(ValueError, match="sizes"):
+        _ = config.anchors_per_cell
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "named"),
+    [
+        (AnchorConfig, {"sizes": (32,)}, "sizes"),
+        (AnchorConfig, {"sizes": (), "strides": ()}, "sizes"),
+        (AnchorConfig, {"sizes": (32, ()), "strides": (4, 8)}, "size"),
+        (AnchorConfig, {"sizes": (0,), "strides": (4,)}, "sizes"),
+        (AnchorConfig, {"sizes": (float("nan"),), "strides": (4,)}, "sizes"),
+        (AnchorConfig, {"sizes": (32,), "strides": (0,)}, "strides"),
+        (AnchorConfig, {"aspect_ratios": ()}, "aspect_ratio"),
+        (AnchorConfig, {"aspect_ratios": (-1.0,)}, "aspect_ratios"),
+        (AnchorConfig, {"scales_per_octave": 0}, "scales_per_octave"),
+        (AnchorConfig, {"base_size": 0}, "base_size"),
+        (TargetConfig, {"positive_iou": 0.2}, "positive_iou"),
+        (TargetConfig, {"positive_iou": 1.5}, "positive_iou"),
+        (TargetConfig, {"negative_iou": -0.1}, "negative_iou"),
+        (TargetConfig, {"min_force_iou": 2.0}, "min_force_iou"),
+        (TargetConfig, {"ignore_iof": -1.0}, "ignore_iof"),
+        (TargetConfig, {"num_samples": 0}, "num_samples"),
+        (TargetConfig, {"positive_fraction": 1.1}, "positive_fraction"),
+        (LossConfig, {"num_samples": 0}, "num_samples"),
+        (LossConfig, {"beta": -1.0}, "beta"),
+        (LossConfig, {"beta": float("inf")}, "beta"),
+        (LossConfig, {"focal_alpha": 2.0}, "focal_alpha"),
+        (LossConfig, {"box_positive_weight": -1.0}, "box_positive_weight"),
+        (LossConfig, {"objectness_positive_weight": 2.0}, "objectness_positive_weight"),
+        (ProposalConfig, {"pre_nms_top_k": 0}, "pre_nms_top_k"),
+        (ProposalConfig, {"train_post_nms_top_k": 0}, "training"),
+        (ProposalConfig, {"iou_threshold": 1.5}, "iou_threshold"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused_by_name(config, settings, named):
+    with pytest.raises(ValueError, match=named):
+        config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (AnchorConfig, {"rounding": "up"}),
+        (AnchorConfig, {"cell_order": "random"}),
+        (TargetConfig, {"force_match": "all"}),
+        (LossConfig, {"normalizer": "mean"}),
+        (LossConfig, {"box_loss": "l2"}),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(config, settings):
+    with pytest.raises(TypeError, match=next(iter(settings))):
+        config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("stages", "named"),
+    [
+        ({"targets": TargetConfig(delta_weights=(10, 10, 5, 5))}, "delta_weights"),
+        ({"targets": TargetConfig(pixel_offset=1.0)}, "pixel_offset"),
+        ({"losses": LossConfig(num_samples=64)}, "num_samples"),
+    ],
+)
+def test_stages_that_contradict_each_other_are_refused(stages, named):
+    with pytest.raises(ValueError, match=named):
+        RPNConfig(**stages)
+
+
+def test_training_limits_replace_those_of_inference():
+    config = ProposalConfig(pre_nms_top_k=6, post_nms_top_k=3, train_pre_nms_top_k=12)
+    config = dataclasses.replace(config, train_post_nms_top_k=None)
+    training = config.for_training()
+    assert (training.pre_nms_top_k, training.post_nms_top_k) == (12, 3)
+
+
+def test_the_version_is_public():
+    assert rpn_jax.__version__.count(".") == 2

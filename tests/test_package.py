@@ -1,0 +1,138 @@
+"""What is installed: the version, the promised names, and what importing them costs."""
+
+import importlib.metadata
+import inspect
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import rpn_jax
+from rpn_jax import presets
+
+PROMISED = (
+    "AnchorConfig",
+    "AnchorGrid",
+    "LossConfig",
+    "Matches",
+    "ProposalConfig",
+    "RPNConfig",
+    "RPNHead",
+    "RPNLosses",
+    "RPNOutput",
+    "TargetConfig",
+    "Targets",
+    "area",
+    "assign_targets",
+    "cell_anchors",
+    "clip_boxes",
+    "decode_boxes",
+    "encode_boxes",
+    "make_anchors",
+    "match_anchors",
+    "pairwise_iou",
+    "presets",
+    "rpn_loss",
+    "sample_anchors",
+)
+PRESETS = (
+    "detectron2_c4",
+    "detectron2_fpn",
+    "jwyang_res101_coco",
+    "jwyang_vgg16",
+    "mmdet_fpn",
+    "py_faster_rcnn",
+    "tf_vision_fpn",
+    "torchvision_fpn",
+)
+# What the edges import and the core must not, although it may be installed.
+EDGES = ("PIL", "faster_coco_eval", "grain", "matplotlib", "torch", "tqdm", "tyro")
+
+
+@pytest.fixture(scope="module")
+def distribution():
+    try:
+        return importlib.metadata.distribution("rpn-jax")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip('rpn_jax is not installed: pip install -e ".[test]"')
+
+
+def names(lines):
+    return {re.split(r"[^A-Za-z0-9-]", line)[0] for line in lines}
+
+
+def test_version_is_that_of_the_distribution(distribution):
+    assert rpn_jax.__version__ == distribution.version
+    assert re.fullmatch(r"\d+\.\d+\.\d+", rpn_jax.__version__)
+
+
+def test_core_needs_five_distributions_only(distribution):
+    core = [line for line in distribution.requires if "extra ==" not in line]
+    assert names(core) == {"jax", "flax", "optax", "jaxtyping", "beartype"}
+
+
+@pytest.mark.parametrize("extra", ["train", "test"])
+def test_extra_exists_and_never_asks_for_torch(distribution, extra):
+    wanted = [line for line in distribution.requires if f"extra == '{extra}'" in line]
+    assert wanted
+    assert "torch" not in names(wanted)
+
+
+def test_metadata_names_the_license_and_the_python(distribution):
+    assert distribution.metadata["License-Expression"] == "Apache-2.0"
+    assert distribution.metadata["Requires-Python"] == ">=3.11"
+
+
+def test_distribution_holds_one_package_and_its_license(distribution):
+    files = distribution.files
+    licenses = [file for file in files if file.name == "LICENSE"]
+    assert "Apache License" in licenses[0].read_text()
+    modules = {file.parts[0] for file in files if file.suffix == ".py"}
+    modules = {name for name in modules if not name.startswith("_")}
+    assert modules <= {"rpn_jax"}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_promised_name_exists_and_is_documented(name):
+    assert inspect.getdoc(getattr(rpn_jax, name))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_a_documented_config_that_hashes(name):
+    preset = getattr(presets, name)
+    assert isinstance(preset(), rpn_jax.RPNConfig)
+    assert hash(preset()) == hash(preset())
+    assert inspect.getdoc(preset)
+
+
+def test_every_public_name_is_documented():
+    public = [name for name in vars(rpn_jax) if not name.startswith("_")]
+    bare = [name for name in public if not inspect.getdoc(getattr(rpn_jax, name))]
+    assert not bare
+
+
+def test_import_touches_neither_an_edge_nor_a_device():
+    code = (
+        "import sys, rpn_jax; from jax._src import xla_bridge; "
+        f"print([name for name in {EDGES} if name in sys.modules]); "
+        "print(xla_bridge.backends_are_initialized())"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["[]", "False"]
+
+
+def test_shapes_are_checked_unless_switched_off():
+    code = "import rpn_jax, numpy; rpn_jax.area(numpy.zeros((2, 5), numpy.float32))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "boxes" in done.stderr
+
+
+def test_source_has_no_suppression():
+    pattern = re.compile(r"type: ignore|pyright: ignore|# noqa")
+    sources = pathlib.Path(rpn_jax.__file__).parent.rglob("*.py")
+    assert not [path for path in sources if pattern.search(path.read_text())]
