@@ -210,12 +210,10 @@ def _associate_boxes(
             is_kept=is_kept,
         ), None
 
-    nothing = Association(
-        iou=jnp.zeros(boxes.shape[0]),
-        gt_index=jnp.zeros(boxes.shape[0], jnp.int32),
-        forced_by=jnp.full(boxes.shape[0], -1, jnp.int32),
-        is_kept=is_kept,
-    )
+    # Made from inputs: under `shard_map`, a scan's state has to vary like its results.
+    no_iou = jnp.full(boxes.shape[0], jnp.zeros_like(gt.objects[0, 0]))
+    no_index = jnp.zeros_like(no_iou, jnp.int32)
+    nothing = Association(no_iou, no_index, no_index - 1, is_kept)
     rows = jnp.arange(gt.objects.shape[0], dtype=jnp.int32)
     return jax.lax.scan(visit, nothing, (rows, gt.objects))[0]
 
@@ -252,4 +250,5 @@ def _share_of_regions(
         whole = area(foreground, pixel_offset=config.pixel_offset)
         return jnp.maximum(largest, overlap / jnp.where(whole > 0.0, whole, 1.0)), None
 
-    return jax.lax.scan(visit, jnp.zeros(boxes.shape[0]), regions)[0]
+    nothing = jnp.full(boxes.shape[0], jnp.zeros_like(regions[0, 0]))
+    return jax.lax.scan(visit, nothing, regions)[0]

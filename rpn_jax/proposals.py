@@ -14,6 +14,8 @@ from .config import ProposalConfig
 from .nms import NMSResult, suppress_ranked
 from .output import RPNOutput, objectness_logits
 
+Anchors = AnchorGrid | Float[Array, "n 4"]
+
 
 class Proposals(NamedTuple):
     """The boxes most likely to hold an object, from the highest score down.
@@ -29,6 +31,20 @@ class Proposals(NamedTuple):
     boxes: Float[Array, "*b_k 4"]
     scores: Float[Array, "*b_k"]
     valid: Bool[Array, "*b_k"]
+
+
+class _Best(NamedTuple):
+    """The highest logits of each level, in their order.
+
+    Attributes:
+        logits: `[l k]` the logits; `-inf` where a level has no more.
+        rows: `[l k]` where they were found.
+        anchors: `[l k 4]` their anchors.
+    """
+
+    logits: Float[Array, "l k"]
+    rows: Int[Array, "l k"]
+    anchors: Float[Array, "l k 4"]
 
 
 class _Candidates(NamedTuple):
@@ -48,7 +64,7 @@ class _Candidates(NamedTuple):
 @functools.partial(jax.jit, static_argnames="config")
 def propose(
     output: RPNOutput,
-    anchors: AnchorGrid | Float[Array, "n 4"],
+    anchors: Anchors,
     image_size: ImageSize | Float[Array, "b 2"] | Int[Array, "b 2"],
     *,
     config: ProposalConfig = ProposalConfig(),
@@ -93,7 +109,7 @@ def propose(
 
 def _propose(
     output: RPNOutput,
-    anchors: AnchorGrid | Float[Array, "n 4"],
+    anchors: Anchors,
     image_size: ImageSize,
     config: ProposalConfig,
 ) -> Proposals:
@@ -106,56 +122,65 @@ def _propose(
         pixel_offset=config.pixel_offset,
     )
     kept = jax.vmap(suppress)(candidates.boxes, candidates.valid)
-    return _best_of_levels(candidates, kept, config.post_nms_top_k)
+    return _best_of_all_levels(candidates, kept, config.post_nms_top_k)
 
 
 def _select_candidates(
     output: RPNOutput,
-    anchors: AnchorGrid | Float[Array, "n 4"],
+    anchors: Anchors,
     image_size: ImageSize,
     config: ProposalConfig,
 ) -> _Candidates:
     """The `pre_nms_top_k` predictions of each level, as boxes."""
-    is_grid = isinstance(anchors, AnchorGrid)
-    boxes = anchors.boxes if is_grid else jnp.asarray(anchors)
-    level_sizes = anchors.level_sizes if is_grid and config.per_level else (len(boxes),)
     logits = objectness_logits(output)
     logits = jnp.where(logits == 0.0, 0.0, logits)  # -0.0 ties with 0.0
     logits = jnp.where(jnp.isfinite(logits), logits, -jnp.inf)
     if config.filter_before_top_k:
-        clipped = _decode(output.deltas, boxes, image_size, config)
-        logits = jnp.where(_is_large_enough(clipped, config), logits, -jnp.inf)
-    logits, indices = _top_k_of_levels(logits, level_sizes, config.pre_nms_top_k)
-    shape = logits.shape
-    logits, indices = logits.reshape(-1), indices.reshape(-1)
-    deltas = output.deltas[indices]
-    clipped = _decode(deltas, boxes[indices], image_size, config)
-    valid = jnp.isfinite(logits) & jnp.isfinite(deltas).all(axis=-1)
-    valid &= _is_large_enough(clipped, config)
+        all_anchors = anchors.boxes if isinstance(anchors, AnchorGrid) else anchors
+        boxes = _decode(output.deltas, all_anchors, image_size, config)
+        logits = jnp.where(_is_large_enough(boxes, config), logits, -jnp.inf)
+    best = _best_of_each_level(logits, _split_levels(anchors, config), config)
+    deltas = output.deltas[best.rows.reshape(-1)]
+    boxes = _decode(deltas, best.anchors.reshape(-1, 4), image_size, config)
+    valid = jnp.isfinite(deltas).all(axis=-1) & _is_large_enough(boxes, config)
+    valid = valid.reshape(best.logits.shape) & jnp.isfinite(best.logits)
     if config.score_threshold is not None:
-        valid &= jax.nn.sigmoid(logits) >= config.score_threshold
-    return _Candidates(
-        clipped.reshape(*shape, 4), logits.reshape(shape), valid.reshape(shape)
-    )
+        valid &= jax.nn.sigmoid(best.logits) >= config.score_threshold
+    return _Candidates(boxes.reshape(*valid.shape, 4), best.logits, valid)
 
 
-def _top_k_of_levels(
-    logits: Float[Array, " n"], level_sizes: tuple[int, ...], k: int
-) -> tuple[Float[Array, "l k"], Int[Array, "l k"]]:
-    """The highest logits of each level and their indices; `-inf` where a level ends."""
-    width = min(k, max(level_sizes))
-    values, indices = [], []
-    start = 0
-    for size in level_sizes:
-        level = lax.slice_in_dim(logits, start, start + size)
-        value, index = lax.top_k(level, min(k, size))
-        values.append(_pad_rows(value, width - len(value), -jnp.inf))
-        indices.append(_pad_rows(index + start, width - len(index)))
-        start += size
-    return jnp.stack(values), jnp.stack(indices)
+def _split_levels(anchors: Anchors, config: ProposalConfig) -> list[Anchors]:
+    """The anchors of each set of predictions that is ranked by itself."""
+    if isinstance(anchors, AnchorGrid) and config.per_level:
+        return [AnchorGrid((level,)) for level in anchors.levels]
+    return [anchors]
 
 
-def _best_of_levels(candidates: _Candidates, kept: NMSResult, number: int) -> Proposals:
+def _best_of_each_level(
+    logits: Float[Array, " n"], levels: list[Anchors], config: ProposalConfig
+) -> _Best:
+    width = min(config.pre_nms_top_k, max(map(len, levels)))
+    best, start = [], 0
+    for anchors in levels:
+        level = lax.slice_in_dim(logits, start, start + len(anchors))
+        highest, index = lax.top_k(level, min(width, len(anchors)))
+        is_grid = isinstance(anchors, AnchorGrid)
+        found = anchors.take(index) if is_grid else jnp.asarray(anchors)[index]
+        missing = width - len(highest)
+        best.append(
+            _Best(
+                logits=_pad_rows(highest, missing, -jnp.inf),
+                rows=_pad_rows(index + start, missing),
+                anchors=_pad_rows(found, missing),
+            )
+        )
+        start += len(anchors)
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *best)
+
+
+def _best_of_all_levels(
+    candidates: _Candidates, kept: NMSResult, number: int
+) -> Proposals:
     """The highest logits among what was kept of every level."""
     levels, width = candidates.logits.shape
     rows = kept.indices + width * jnp.arange(levels)[:, None]

@@ -125,7 +125,9 @@ def _best_of_group(edges, peaks, boxes, levels, pixel_offset, floor) -> list[Lev
         )
 
     size = (canvas.height, canvas.width)
-    state = (following[0], jnp.zeros(size, jnp.float32), jnp.zeros(size, jnp.int32))
+    # Made from inputs: under `shard_map`, a loop's state has to vary like its results.
+    nothing = jnp.full(size, jnp.zeros_like(areas[0])), jnp.full(size, following[0] * 0)
+    state = (following[0], *nothing)
     num_pairs = following.shape[0] - 1
     _, iou_map, index_map = jax.lax.while_loop(
         lambda state: state[0] < num_pairs, visit, state
@@ -175,7 +177,7 @@ def claims_by_loop(
         pair = jnp.where(is_done, following[pair + 1], pair)
         return pair, jnp.where(is_done, first_rows[pair], row + _CLAIM_ROWS), claimed_by
 
-    nothing = jnp.full((canvas.height, canvas.width), -1, jnp.int32)
+    nothing = jnp.full((canvas.height, canvas.width), following[0] * 0 - 1)
     state = (following[0], first_rows[following[0]], nothing)
     claimed_by = jax.lax.while_loop(lambda state: state[0] < num_pairs, visit, state)[2]
     return _cut(claimed_by, levels)

@@ -236,7 +236,7 @@ def match_anchors(
     anchors,
     gt_boxes,
     gt_valid,
-    image_size=None,
+    image_size=(math.inf, math.inf),
     gt_ignore=None,
     corners=None,
     *,
@@ -404,8 +404,9 @@ def sample_weights(labels, normalizer, num_samples, positive_weight=None):
     return out
 
 
-def rpn_loss(logits, deltas, labels, targets, anchors=None, *, config):
-    """`(objectness, box)`, all arguments with a batch axis."""
+def rpn_loss(output, targets, anchors=None, *, config):
+    """`(objectness, box)` of an `RPNOutput` and `Targets`, both with a batch axis."""
+    labels = np.asarray(targets.labels)
     weights = sample_weights(
         labels, config.normalizer, config.num_samples, config.objectness_positive_weight
     )
@@ -415,10 +416,10 @@ def rpn_loss(logits, deltas, labels, targets, anchors=None, *, config):
         config.num_samples,
         config.box_positive_weight,
     )
-    logits, deltas = np.asarray(logits, float), np.asarray(deltas, float)
+    logits, deltas = (np.asarray(x, float) for x in output)
     objectness = box = 0.0
-    for i, n in np.argwhere(np.asarray(labels) >= 0):
-        label = int(labels[i][n])
+    for i, n in np.argwhere(labels >= 0):
+        label = int(labels[i, n])
         if config.focal_gamma is None:
             loss = cross_entropy(logits[i, n], label)
         else:
@@ -427,7 +428,7 @@ def rpn_loss(logits, deltas, labels, targets, anchors=None, *, config):
         objectness += weights[i, n] * loss
         if label == 1:
             anchor = None if anchors is None else anchors[n]
-            loss = _box_loss(deltas[i, n], targets[i][n], anchor, config)
+            loss = _box_loss(deltas[i, n], targets.deltas[i, n], anchor, config)
             box += box_weights[i, n] * loss
     return config.objectness_weight * objectness, config.box_weight * box
 

@@ -69,10 +69,13 @@ PLACES = {
     "an_image_without_pixels": (BOXES, np.array([0, 0], np.float32)),
     "all_anchors_tied": (np.tile(BOXES[20:21], (len(BOXES), 1)), SIZE),
     "an_anchor_without_area": (
-        np.where(BOXES == BOXES[9], BOXES[[9], :1], BOXES),
+        BOXES * np.where(np.arange(len(BOXES)) == 9, np.float32(0), 1)[:, None],
         SIZE,
     ),
-    "an_anchor_that_is_not_finite": (np.where(BOXES < 60, BOXES, NAN), SIZE),
+    "an_anchor_that_is_not_finite": (
+        BOXES * np.where(BOXES[:, 2:3] > 60, NAN, np.float32(1)),
+        SIZE,
+    ),
     "one_anchor": (BOXES[20:21], SIZE),
 }
 EVERY_TRUTH = pytest.mark.parametrize("truth", TRUTHS)
@@ -107,8 +110,11 @@ def predictions(number):
 def assert_well_defined(anchors, truth, size, config):
     """Labels by the oracle, then everything of a training step finite."""
     boxes = np.asarray(anchors.boxes if anchors is GRID else anchors)
-    labels, _, _ = reference.match_anchors(boxes, *truth, size, config=config)
-    targets = assign(anchors, *truth, size, config=config)
+    gt_boxes, gt_valid = truth
+    labels, _, _ = reference.match_anchors(
+        boxes, gt_boxes, gt_valid, size, config=config
+    )
+    targets = assign(anchors, gt_boxes, gt_valid, size, config=config)
     found = np.asarray(targets.labels)
     assert np.all((found == labels) | (found == -1))
     counts = int((found == 1).sum()), int((found == 0).sum())
@@ -170,7 +176,7 @@ def test_a_box_that_touches_no_anchor_forces_none():
 
 def test_all_tied_anchors_are_forced_together():
     anchors, _ = PLACES["all_anchors_tied"]
-    gt_boxes, gt_valid = padded(anchors[0] + np.float32([0, 0, 16, 16]))
+    gt_boxes, gt_valid = padded(anchors[0] + np.array([0, 0, 16, 16], np.float32))
     matches = rpn_jax.match_anchors(anchors, gt_boxes, gt_valid)
     assert np.all(matches.labels == 1)
 
@@ -221,7 +227,7 @@ REFUSED = {
         lambda: rpn_jax.match_anchors(BOXES, GOOD, VALID, np.ones(3, np.float32)),
         "image_size",
     ),
-    "key_of_integers": (lambda: rpn_jax.sample_anchors(0, LABELS), "key"),
+    "key_of_integers": (lambda: rpn_jax.sample_anchors(LABELS[:1], LABELS), "key"),
     "labels_of_floats": (lambda: rpn_jax.sample_anchors(KEY, BOXES[:, 0]), "labels"),
     "labels_of_two_axes": (lambda: rpn_jax.sample_anchors(KEY, LABELS[None]), "labels"),
     "targets_of_three": (

@@ -6,6 +6,7 @@ to the last bit (`near_best`) and overlaps that are a threshold to the last bit
 (`fragile`).
 """
 
+import dataclasses
 import functools
 import math
 
@@ -185,10 +186,8 @@ def test_offset_centres_are_those_of_mmdetection(golden, offset):
 # --- box coding
 
 
-def coder_settings(peer):
-    if peer in LEGACY_PEERS:
-        return {"pixel_offset": 1.0}, {"max_log_scale": math.inf}
-    return {}, {"symmetric_log_scale": peer == "mmdet"}
+def pixel_offset_of(peer):
+    return 1.0 if peer in LEGACY_PEERS else 0.0
 
 
 def float32(*arrays):
@@ -217,9 +216,10 @@ def require(file, name):
 def test_encoding_is_that_of_the_peers(golden, peer, suffix, weights):
     file = golden(peer, "box_coder")
     require(file, f"encode{suffix}")
-    settings, _ = coder_settings(peer)
     boxes, anchors = float32(file["gt_boxes"], file["anchors"])
-    deltas = rpn_jax.encode_boxes(boxes, anchors, weights=weights, **settings)
+    deltas = rpn_jax.encode_boxes(
+        boxes, anchors, weights=weights, pixel_offset=pixel_offset_of(peer)
+    )
     expected = file[f"encode{suffix}_f32"]
     # Rows 2 and 3 are degenerate: the peers give infinities and NaN, we give 0.
     assert np.isfinite(deltas).all()
@@ -237,8 +237,14 @@ def test_decoding_is_that_of_the_peers(golden, peer, name, suffix, weights):
     prefix = name.removeprefix("decode").removeprefix("_")
     prefix = f"{prefix}_" if prefix else ""
     deltas, anchors = float32(file[f"{prefix}deltas"], file[f"{prefix}anchors"])
-    offset, clamp = coder_settings(peer)
-    boxes = rpn_jax.decode_boxes(deltas, anchors, weights=weights, **offset, **clamp)
+    boxes = rpn_jax.decode_boxes(
+        deltas,
+        anchors,
+        weights=weights,
+        pixel_offset=pixel_offset_of(peer),
+        max_log_scale=math.inf if peer in LEGACY_PEERS else math.log(1000 / 16),
+        symmetric_log_scale=peer == "mmdet",
+    )
     assert np.isfinite(boxes).all()
     expected = best(file, f"{name}{suffix}")
     # Where a delta is not finite, or makes a box beyond float32, we differ on purpose.
@@ -251,8 +257,8 @@ def test_decoding_is_that_of_the_peers(golden, peer, name, suffix, weights):
 def test_clipping_is_that_of_the_peers(golden, peer):
     file = golden(peer, "box_coder")
     boxes, image_size = float32(file["decode_f32"], file["image_hw"])
-    settings, _ = coder_settings(peer)
-    clipped = rpn_jax.clip_boxes(boxes, image_size, **settings)
+    pixel_offset = pixel_offset_of(peer)
+    clipped = rpn_jax.clip_boxes(boxes, image_size, pixel_offset=pixel_offset)
     np.testing.assert_array_equal(clipped, file["decode_clipped_f32"])
 
 
@@ -273,40 +279,48 @@ def mmdet_labels(gt_inds):
 
 
 def cases_of(peer, file):
-    """`(settings, expected labels, border, ignored rows)` of everything in a file."""
+    """`(config, expected labels, border, ignored rows)` of everything in a file."""
     if peer == "torchvision":
-        yield {}, file["labels_f32"], "", 0
+        yield TargetConfig(), file["labels_f32"], "", 0
     elif peer == "detectron2":
-        for border in (-1, 0, 16):
-            settings = {"allowed_border": border if border >= 0 else None}
-            settings["border_after_matching"] = True
-            yield settings, file[f"labels_boundary{border}_f32"], "", 0
+        for border in (None, 0, 16):
+            config = TargetConfig(allowed_border=border, border_after_matching=True)
+            name = -1 if border is None else border
+            yield config, file[f"labels_boundary{name}_f32"], "", 0
     elif peer in LEGACY_PEERS:
         for name, labels in file.items():
             if name.startswith("labels_border") and not name.endswith("_f64"):
                 border = name.split("_")[1].removeprefix("border")
-                settings = {"allowed_border": float(border), "pixel_offset": 1.0}
-                settings["clobber_positives"] = "clobber" in name
-                yield settings, labels, f"_border{border}", 0
+                config = TargetConfig(
+                    allowed_border=float(border),
+                    pixel_offset=1.0,
+                    clobber_positives="clobber" in name,
+                )
+                yield config, labels, f"_border{border}", 0
     else:
         yield from mmdet_cases(file)
 
 
 def mmdet_cases(file):
+    default = TargetConfig(retarget_forced=True, min_force_iou=0.3)
     for name, gt_inds in file.items():
-        settings, ignored = {"retarget_forced": True, "min_force_iou": 0.3}, 0
+        labels = mmdet_labels(gt_inds)
         if name.startswith("gt_inds_first2ignored"):
-            settings |= {"ignore_iof": 0.5, "ignore_wrt_candidates": name[-1] == "1"}
-            ignored = 2
+            over_anchors = name.endswith("1")
+            config = dataclasses.replace(
+                default, ignore_iof=0.5, ignore_wrt_candidates=over_anchors
+            )
+            yield config, labels, "", 2
         elif name.startswith("gt_inds_border"):
             _, _, border, minpos, *rest = name.split("_")
             border = float(border.removeprefix("border"))
-            settings["allowed_border"] = border if border >= 0 else None
-            settings["min_force_iou"] = float(minpos.removeprefix("minpos"))
-            settings["force_match"] = "first" if rest else "ties"
-        else:
-            continue
-        yield settings, mmdet_labels(gt_inds), "", ignored
+            config = dataclasses.replace(
+                default,
+                allowed_border=border if border >= 0 else None,
+                min_force_iou=float(minpos.removeprefix("minpos")),
+                force_match="first" if rest else "ties",
+            )
+            yield config, labels, "", 0
 
 
 ROWS = 20  # every image is padded to as many, so that its program is compiled once
@@ -325,12 +339,11 @@ def assert_labels_equal(golden, geometry, peer, scene, form, only=None):
     gt_boxes = np.full((ROWS, 4), np.nan, np.float32)
     gt_boxes[:number] = file["gt_boxes"]
     truth = gt_boxes, rows < number, np.array(GEOMETRIES[geometry][3], np.float32)
-    for settings, expected, border, ignored in list(cases_of(peer, file))[:only]:
-        match = compiled_match(TargetConfig(**settings))
-        found = match(anchors, *truth, gt_ignore=rows < ignored)
+    for config, expected, border, ignored in list(cases_of(peer, file))[:only]:
+        found = compiled_match(config)(anchors, *truth, gt_ignore=rows < ignored)
         decisive = ~marked(file, peer, border, expected.shape)
         labels = np.asarray(found.labels)[decisive]
-        np.testing.assert_array_equal(labels, expected[decisive], str(settings))
+        np.testing.assert_array_equal(labels, expected[decisive], str(config))
 
 
 def marked(file, peer, border, shape):

@@ -211,9 +211,7 @@ def test_degenerate_rows_are_counted():
 def test_unmatched_boxes_are_those_without_a_positive(
     labels, gt_index, valid, expected
 ):
-    matches = rpn_jax.Matches(
-        np.array(labels, np.int32), np.array(gt_index, np.int32), np.ones(4, np.float32)
-    )
+    matches = rpn_jax.Matches(jnp.array(labels), jnp.array(gt_index), jnp.ones(4))
     boxes = np.array([[0, 0, 4, 4]] * 3, np.float32)
     share = jax.jit(rpn_jax.unmatched_fraction)(matches, boxes, np.array(valid))
     np.testing.assert_allclose(share, expected, rtol=1e-6)

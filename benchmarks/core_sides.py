@@ -1,0 +1,344 @@
+"""What `core.py` times: the same work by `rpn_jax` and torchvision, on the same input.
+
+Both take NumPy arrays of one seeded `Case` and return functions without arguments that
+do the work once and wait for its end.
+"""
+
+import dataclasses
+import functools
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import rpn_jax
+from rpn_jax import presets
+
+Work = Callable[[], Any]
+CHANNELS = 256
+SMALL, USUAL = (8.0, 32.0), (16.0, 512.0)  # sides of boxes, in pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One size of the problem.
+
+    Attributes:
+        image: height and width of the padded images.
+        batch: number of images.
+        boxes: of each image.
+        anchors: shapes and spacing of the anchors.
+        sides: shortest and longest side of a box; log-uniform between.
+        seed: of all random numbers.
+    """
+
+    image: tuple[int, int] = (800, 1344)
+    batch: int
+    boxes: int
+    anchors: rpn_jax.AnchorConfig = presets.torchvision_fpn().anchors
+    sides: tuple[float, float] = USUAL
+    seed: int = 0
+
+    @property
+    def config(self) -> rpn_jax.RPNConfig:
+        """The settings of torchvision, with this case's anchors."""
+        return dataclasses.replace(presets.torchvision_fpn(), anchors=self.anchors)
+
+    @property
+    def feature_shapes(self) -> list[tuple[int, int]]:
+        """Height and width of every level."""
+        height, width = self.image
+        strides = self.anchors.level_strides
+        return [(math.ceil(height / y), math.ceil(width / x)) for y, x in strides]
+
+    @property
+    def grid(self) -> rpn_jax.AnchorGrid:
+        """The anchors, with torchvision's strides: image over feature map."""
+        return rpn_jax.make_anchors(self.anchors, self.feature_shapes, self.image)
+
+    def ground_truth(self) -> np.ndarray:
+        """Boxes `[b m 4]` of log-uniform sides, inside the image."""
+        rng = np.random.default_rng(self.seed)
+        shape = (self.batch, self.boxes, 2)
+        image = np.array(self.image[::-1], np.float64)
+        sides = np.exp(rng.uniform(*np.log(self.sides), shape))
+        sides = np.minimum(sides, image)
+        corners = rng.uniform(0.0, 1.0, shape) * (image - sides)
+        return np.concatenate([corners, corners + sides], -1).astype(np.float32)
+
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `[b n]` and deltas `[b n 4]`."""
+        rng = np.random.default_rng(self.seed + 1)
+        shape = (self.batch, len(self.grid))
+        logits = rng.standard_normal(shape, np.float32)
+        return logits, 0.1 * rng.standard_normal((*shape, 4), np.float32)
+
+    def features(self) -> list[np.ndarray]:
+        """Feature maps `[b h w c]`."""
+        rng = np.random.default_rng(self.seed + 2)
+        shapes = [(self.batch, *shape, CHANNELS) for shape in self.feature_shapes]
+        return [rng.standard_normal(shape, np.float32) for shape in shapes]
+
+
+CASES = {
+    "S": Case(
+        image=(608, 1008),  # 600 x 1000, padded to the stride
+        batch=1,
+        boxes=20,
+        anchors=rpn_jax.AnchorConfig(
+            sizes=((128, 256, 512),), strides=(16,), rounding="corners"
+        ),
+    ),
+    "M": Case(batch=2, boxes=50),
+    "L": Case(batch=8, boxes=200),
+}
+
+
+class Ours:
+    """The side of `rpn_jax`: jitted functions of arrays on the default device."""
+
+    name = "rpn_jax"
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._anchors = case.grid
+        boxes = case.ground_truth()
+        keys = jax.random.split(jax.random.key(case.seed), case.batch)
+        self._truth = jax.device_put((keys, boxes, np.ones(boxes.shape[:2], bool)))
+
+    def labels(self) -> np.ndarray:
+        """Labels `[b n]` before sampling."""
+        config = self._case.config.targets
+        match = functools.partial(rpn_jax.match_anchors, config=config)
+        _, boxes, valid = self._truth
+        matches = jax.jit(jax.vmap(match, (None, 0, 0)))(self._anchors, boxes, valid)
+        return np.asarray(matches.labels)
+
+    def targets(self) -> rpn_jax.Targets:
+        """What `assign` makes, for the loss of both sides."""
+        return jax.device_get(jax.jit(self._assign)(*self._truth))
+
+    def assign(self) -> Work:
+        """Matches, samples and encodes."""
+        return self._compiled(self._assign, *self._truth)
+
+    def write(self) -> Work:
+        """Fills arrays as large as the targets: the floor of `assign`."""
+        targets = jax.eval_shape(self._assign, *self._truth)
+
+        def fill(value):
+            return [jnp.full(x.shape, value.astype(x.dtype)) for x in targets]
+
+        return self._compiled(fill, jnp.ones(()))
+
+    def loss(self) -> Work:
+        """Both losses and their gradients for the predictions, the sample given."""
+        output = rpn_jax.RPNOutput(*self._case.predictions())
+        loss = jax.value_and_grad(self._loss)
+        return self._compiled(loss, *jax.device_put((output, self.targets())))
+
+    def head_forward(self) -> Work:
+        """The head alone."""
+        graphdef, *arguments = self._head()
+        return self._compiled(lambda p, x: nnx.merge(graphdef, p)(x), *arguments)
+
+    def head(self) -> Work:
+        """The head, differentiated for its weights and the features."""
+        graphdef, *arguments = self._head()
+
+        def total(params, features):
+            output = nnx.merge(graphdef, params)(features)
+            return output.logits.sum() + output.deltas.sum()
+
+        return self._compiled(jax.value_and_grad(total, (0, 1)), *arguments)
+
+    def step(self) -> Work:
+        """`compute_losses`, differentiated as in `head`; it predicts at the sample."""
+        graphdef, *arguments = self._head()
+        key = jax.random.key(self._case.seed)
+
+        def total(params, features, truth):
+            head = nnx.merge(graphdef, params)
+            config = self._case.config
+            return rpn_jax.compute_losses(
+                head, key, features, self._anchors, *truth, config=config
+            ).losses.total
+
+        step = jax.value_and_grad(total, (0, 1))
+        return self._compiled(step, *arguments, self._truth[1:])
+
+    def step_everywhere(self) -> Work:
+        """The same with a prediction at every anchor, as proposals would need it."""
+        graphdef, *arguments = self._head()
+
+        def total(params, features, truth):
+            output = nnx.merge(graphdef, params)(features)
+            return self._loss(output, self._assign(*truth))
+
+        step = jax.value_and_grad(total, (0, 1))
+        return self._compiled(step, *arguments, self._truth)
+
+    def _head(self) -> tuple[Any, Any, Any]:
+        anchors_per_cell = self._case.anchors.anchors_per_cell
+        head = rpn_jax.RPNHead(CHANNELS, anchors_per_cell, rngs=nnx.Rngs(0))
+        graphdef, params = nnx.split(head, nnx.Param)
+        return graphdef, params, jax.device_put(self._case.features())
+
+    def _assign(self, keys, boxes, valid) -> rpn_jax.Targets:
+        config = self._case.config.targets
+        assign = functools.partial(rpn_jax.assign_targets, config=config)
+        return jax.vmap(assign, (0, None, 0, 0))(keys, self._anchors, boxes, valid)
+
+    def _loss(self, output, targets) -> jax.Array:
+        config = self._case.config.losses
+        return rpn_jax.rpn_loss(
+            output, targets, anchors=self._anchors, config=config
+        ).total
+
+    def _compiled(self, function: Callable, *arguments: Any) -> Work:
+        compiled = jax.jit(function).lower(*arguments).compile()
+        return lambda: jax.block_until_ready(compiled(*arguments))
+
+
+class Theirs:
+    """The side of torchvision, unmodified: `RegionProposalNetwork` and its parts."""
+
+    name = "torchvision"
+
+    def __init__(self, case: Case, *, device: str, threads: int) -> None:
+        self._case = case
+        self._torch = torch = importlib.import_module("torch")
+        rpn = importlib.import_module("torchvision.models.detection.rpn")
+        images = importlib.import_module("torchvision.models.detection.image_list")
+        torch.set_num_threads(threads)
+        torch.manual_seed(case.seed)
+        self._device = "cuda" if device == "gpu" else "cpu"
+        self._layers = rpn.concat_box_prediction_layers
+        self._rpn = rpn.RegionProposalNetwork(
+            rpn.AnchorGenerator(
+                case.anchors.level_sizes,
+                (case.anchors.aspect_ratios,) * len(case.anchors.sizes),
+            ),
+            rpn.RPNHead(CHANNELS, case.anchors.anchors_per_cell),
+            *(0.7, 0.3, 256, 0.5),
+            {"training": 2000, "testing": 1000},
+            {"training": 2000, "testing": 1000},
+            0.7,
+        ).to(self._device)
+        blank = torch.zeros(case.batch, 1, *case.image, device=self._device)
+        images = images.ImageList(blank, [case.image] * case.batch)
+        maps = [blank[:, :, :h, :w] for h, w in case.feature_shapes]
+        self._anchors = self._rpn.anchor_generator(images, maps)
+        self._truth = [{"boxes": self._array(x)} for x in case.ground_truth()]
+
+    def labels(self) -> np.ndarray:
+        """Labels `[b n]` before sampling."""
+        labels, _ = self._rpn.assign_targets_to_anchors(self._anchors, self._truth)
+        return self._torch.stack(labels).cpu().numpy()
+
+    def boxes(self) -> np.ndarray:
+        """Anchors `[n 4]` of an image."""
+        return self._anchors[0].cpu().numpy()
+
+    def assign(self) -> Work:
+        """Matches, samples and encodes."""
+
+        def work():
+            labels, boxes = self._rpn.assign_targets_to_anchors(
+                self._anchors, self._truth
+            )
+            deltas = self._rpn.box_coder.encode(boxes, self._anchors)
+            return deltas, self._rpn.fg_bg_sampler(labels)
+
+        return self._synchronised(work)
+
+    def loss(self, targets: rpn_jax.Targets) -> Work:
+        """As `compute_loss` from the indices of the sample on, with gradients."""
+        torch, functional = self._torch, self._torch.nn.functional
+        logits, deltas = map(self._array, self._case.predictions())
+        logits, deltas = logits.flatten(), deltas.reshape(-1, 4)
+        labels = self._array(np.asarray(targets.labels, np.float32)).flatten()
+        wanted = self._array(targets.deltas).reshape(-1, 4)
+        positive = torch.where(labels == 1.0)[0]
+        sampled = torch.cat([positive, torch.where(labels == 0.0)[0]])
+
+        def work():
+            x, y = logits.detach().requires_grad_(), deltas.detach().requires_grad_()
+            box = functional.smooth_l1_loss(
+                y[positive], wanted[positive], beta=1 / 9, reduction="sum"
+            )
+            objectness = functional.binary_cross_entropy_with_logits(
+                x[sampled], labels[sampled]
+            )
+            total = objectness + box / sampled.numel()
+            total.backward()
+            return total.detach(), (x.grad, y.grad)
+
+        return self._synchronised(work)
+
+    def head_forward(self) -> Work:
+        """The head alone."""
+        features = self._features()
+
+        def work():
+            with self._torch.no_grad():
+                return self._layers(*self._rpn.head(features))
+
+        return self._synchronised(work)
+
+    def head(self) -> Work:
+        """The head, differentiated for its weights and the features."""
+        return self._differentiated(lambda logits, deltas: logits.sum() + deltas.sum())
+
+    def step(self) -> Work:
+        """Head, assignment and losses, differentiated as in `head`."""
+
+        def loss(logits, deltas):
+            labels, boxes = self._rpn.assign_targets_to_anchors(
+                self._anchors, self._truth
+            )
+            wanted = self._rpn.box_coder.encode(boxes, self._anchors)
+            return sum(self._rpn.compute_loss(logits, deltas, labels, wanted))
+
+        return self._differentiated(loss)
+
+    def step_everywhere(self) -> Work:
+        """As `step`: torchvision always predicts at every anchor."""
+        return self.step()
+
+    def _differentiated(self, loss: Callable) -> Work:
+        features = self._features()
+        leaves = [*self._rpn.head.parameters(), *features]
+
+        def work():
+            for leaf in leaves:
+                leaf.grad = None
+                leaf.requires_grad_()
+            total = loss(*self._layers(*self._rpn.head(features)))
+            total.backward()
+            return total.detach()
+
+        return self._synchronised(work)
+
+    def _features(self) -> list[Any]:
+        maps = [x.transpose(0, 3, 1, 2) for x in self._case.features()]
+        return [self._array(np.ascontiguousarray(x)) for x in maps]
+
+    def _array(self, x: np.ndarray) -> Any:
+        return self._torch.from_numpy(np.array(x)).to(self._device)
+
+    def _synchronised(self, work: Work) -> Work:
+        if self._device == "cpu":
+            return work
+
+        def waits():
+            result = work()
+            self._torch.cuda.synchronize()
+            return result
+
+        return waits

@@ -1,0 +1,274 @@
+"""Times `nms` beside torchvision: same machine, same boxes, by turns, warm.
+
+    python benchmarks/nms.py                       # a minute; see --help
+    python benchmarks/nms.py --tpu                 # compiles for TPUs instead
+
+Tables: all outputs of one image, then the first 1,000 of them; images under `vmap`, in
+five groups of 2,000 boxes; and the bytes that the compiler plans for temporary arrays.
+`random` boxes overlap little, so that nearly all are kept; `clustered` ones lie 20 to
+an object, as an RPN makes them. The IoU threshold is 0.7. Every row checks that both
+sides keep the same boxes.
+
+A time is the median of single calls, the sides by turns. On a CPU the process is
+confined to `--threads` cores; on a GPU that both see, both run there. Without
+torchvision `rpn_jax` is timed alone.
+
+With `--tpu`, libtpu compiles one image of 12,000 boxes for a chip of v5e, and 16 images
+of 5 x 2,000 for two: a line of JSON for each program says what it stores and how often
+the chips talk to each other.
+"""
+
+import argparse
+import functools
+import json
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+THRESHOLD = 0.7
+SIZES = (1000, 2000, 4000, 12_000)
+KINDS = ("clustered", "random")
+TPU_PROGRAMS = (((12_000,), 1), ((16, 5, 2000), 2))
+COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute)")
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2, help="cores to use")
+    parser.add_argument("--repeats", type=int, default=21, help="calls of each side")
+    parser.add_argument("--tpu", action="store_true", help="compile for TPU instead")
+    options = parser.parse_args()
+    if options.tpu:
+        for shape, chips in TPU_PROGRAMS:
+            print(json.dumps(compile_for_tpu(shape, chips)), flush=True)
+        return
+    use_cores(options.threads)
+    time_pair = functools.partial(time_by_turns, repeats=options.repeats)
+
+    print_header("boxes, all outputs", "kept", "torchvision ms", "rpn_jax ms", "ratio")
+    for kind in KINDS:
+        for n in SIZES:
+            print_row(f"{kind} {n}", *compare(make_boxes(kind, n), n, time_pair))
+    print_header(
+        "boxes, 1,000 outputs", "kept", "torchvision ms", "rpn_jax ms", "ratio"
+    )
+    for kind in KINDS:
+        print_row(f"{kind} 12000", *compare(make_boxes(kind, 12_000), 1000, time_pair))
+    print_header("images of 5 x 2,000", "kept", "torchvision ms", "rpn_jax ms", "ratio")
+    for images in (1, 2, 4, 8):
+        print_row(str(images), *compare_levels(images, time_pair))
+    print_header("boxes", "temporary MiB")
+    for n in SIZES:
+        print_row(str(n), f"{temporary_bytes(n) / 2**20:.2f}")
+
+
+def use_cores(number: int) -> None:
+    """Confines this process, which must not have loaded JAX or PyTorch yet."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
+
+
+def make_boxes(kind: str, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes of 16 to 512 pixels in 1333 x 800, and distinct scores."""
+    rng = np.random.default_rng(seed)
+    objects = n // 20 if kind == "clustered" else n
+    corner = rng.uniform(0, [1333, 800], (objects, 2))
+    sides = np.exp(rng.uniform(np.log(16), np.log(512), (objects, 2)))
+    boxes = np.concatenate([corner - sides / 2, corner + sides / 2], axis=1)
+    if kind == "clustered":
+        boxes = boxes[rng.integers(objects, size=n)]
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        boxes = boxes + rng.normal(0, 0.08, (n, 4)) * sides
+    scores = rng.permutation(n) / n
+    return boxes.astype(np.float32), scores.astype(np.float32)
+
+
+def compare(
+    arrays: tuple[np.ndarray, np.ndarray], max_outputs: int, time_pair: Callable
+) -> list[str]:
+    """The cells of a row: one image."""
+    import jax
+
+    from rpn_jax.nms import nms
+
+    keep = functools.partial(nms, iou_threshold=THRESHOLD, max_outputs=max_outputs)
+    ours = functools.partial(keep, *map(jax.device_put, arrays))
+    kept = ours()
+    indices = np.asarray(kept.indices)[np.asarray(kept.valid)]
+    peer = Peer.load()
+    if peer is None:
+        return cells(len(indices), time_pair(lambda: jax.block_until_ready(ours())))
+    tensors = peer.tensors(*arrays)
+    expected = peer.nms(*tensors)[:max_outputs].cpu().numpy()
+    np.testing.assert_array_equal(indices, expected)
+    times = time_pair(
+        lambda: jax.block_until_ready(ours()),
+        lambda: peer.wait(peer.nms(*tensors)[:max_outputs]),
+    )
+    return cells(len(indices), times)
+
+
+def compare_levels(images: int, time_pair: Callable) -> list[str]:
+    """The cells of a row: a batch, whose boxes meet within their level alone."""
+    import jax
+
+    from rpn_jax.nms import nms
+
+    made = [make_boxes("clustered", 10_000, seed) for seed in range(images)]
+    boxes = np.stack([boxes for boxes, _ in made]).reshape(images, 5, 2000, 4)
+    scores = np.stack([scores for _, scores in made]).reshape(images, 5, 2000)
+    keep = functools.partial(nms, iou_threshold=THRESHOLD, max_outputs=2000)
+    batched = jax.jit(jax.vmap(jax.vmap(keep)))
+    ours = functools.partial(batched, *map(jax.device_put, (boxes, scores)))
+    number = int(ours().valid.sum())
+    peer = Peer.load()
+    if peer is None:
+        return cells(number, time_pair(lambda: jax.block_until_ready(ours())))
+    levels = np.repeat(np.arange(5), 2000)
+    tensors = [
+        peer.tensors(b.reshape(-1, 4), s.reshape(-1), levels)
+        for b, s in zip(boxes, scores, strict=True)
+    ]
+
+    def theirs() -> list[Any]:
+        return [peer.batched_nms(*image) for image in tensors]
+
+    assert sum(map(len, theirs())) == number
+    times = time_pair(
+        lambda: jax.block_until_ready(ours()), lambda: peer.wait(theirs())
+    )
+    return cells(number, times)
+
+
+def temporary_bytes(n: int) -> int:
+    """What one image of `n` boxes needs beside its input and output."""
+    import jax
+
+    from rpn_jax.nms import nms
+
+    keep = functools.partial(nms, iou_threshold=THRESHOLD, max_outputs=n)
+    compiled = jax.jit(keep).lower(*make_boxes("random", n)).compile()
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
+
+
+def compile_for_tpu(shape: tuple[int, ...], chips: int) -> dict[str, Any]:
+    """Compiles `nms` for boxes of this shape, whose first axis may be sharded."""
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    import jax
+    from jax.experimental import topologies
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    from rpn_jax.nms import nms
+
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
+    mesh = Mesh(np.array(topology.devices[:chips]), ("images",))
+    sharding = NamedSharding(mesh, PartitionSpec("images" if chips > 1 else None))
+    keep = functools.partial(nms, iou_threshold=THRESHOLD, max_outputs=1000)
+    for _ in shape[1:]:
+        keep = jax.vmap(keep)
+    arguments = [
+        jax.ShapeDtypeStruct(dimensions, np.float32, sharding=sharding)
+        for dimensions in ((*shape, 4), shape)
+    ]
+    compiled = jax.jit(keep, out_shardings=sharding).lower(*arguments).compile()
+    analysis, program = compiled.memory_analysis(), compiled.as_text()
+    assert analysis is not None
+    assert program is not None
+    return {
+        "shape": shape,
+        "chips": chips,
+        "temp_bytes": analysis.temp_size_in_bytes,
+        "loops": program.count(" while("),
+        "collectives": COLLECTIVE.findall(program),
+    }
+
+
+class Peer:
+    """torchvision, on the device that JAX uses."""
+
+    @classmethod
+    @functools.cache
+    def load(cls) -> "Peer | None":
+        """None where it is not installed."""
+        try:
+            return cls()
+        except ImportError:
+            return None
+
+    def __init__(self) -> None:
+        import jax
+        import torch
+        import torchvision
+
+        on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+        self._torch, self._device = torch, "cuda" if on_gpu else "cpu"
+        self._ops = torchvision.ops
+        if not on_gpu:
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    def tensors(self, *arrays: np.ndarray) -> list[Any]:
+        """The arrays, on the device."""
+        return [self._torch.tensor(x, device=self._device) for x in arrays]
+
+    def nms(self, boxes: Any, scores: Any) -> Any:
+        """Indices of the boxes kept."""
+        return self._ops.nms(boxes, scores, THRESHOLD)
+
+    def batched_nms(self, boxes: Any, scores: Any, levels: Any) -> Any:
+        """Indices of the boxes kept, of all levels."""
+        return self._ops.batched_nms(boxes, scores, levels, THRESHOLD)
+
+    def wait(self, result: Any) -> Any:
+        """Returns when the device has made the result."""
+        if self._device == "cuda":
+            self._torch.cuda.synchronize()
+        return result
+
+
+def time_by_turns(*sides: Callable[[], Any], repeats: int) -> list[float]:
+    """The median milliseconds of a call of each side, after one to warm up."""
+    times: list[list[float]] = [[] for _ in sides]
+    for round_ in range(repeats + 1):
+        for side, measured in zip(sides, times, strict=True):
+            start = time.perf_counter()
+            side()
+            if round_ > 0:
+                measured.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(measured) for measured in times]
+
+
+def cells(kept: int, times: list[float]) -> list[str]:
+    """Kept, theirs, ours, and how many times faster ours is."""
+    ours, *theirs = times
+    if not theirs:
+        return [str(kept), "", f"{ours:.2f}", ""]
+    return [str(kept), f"{theirs[0]:.2f}", f"{ours:.2f}", f"{theirs[0] / ours:.1f}"]
+
+
+def print_header(*titles: str) -> None:
+    """Begins a table."""
+    print()
+    print_row(*titles)
+    print("|" + "---|" * len(titles))
+
+
+def print_row(*texts: str) -> None:
+    """Prints a row of a table."""
+    print(f"| {' | '.join(texts)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

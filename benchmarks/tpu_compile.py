@@ -1,0 +1,379 @@
+"""Compiles the core for TPUs that are not there, and reads what it would cost on them.
+
+`pip install libtpu` brings the compiler; no TPU is needed:
+
+    python benchmarks/tpu_compile.py              # v5e, 800 x 1344, 8 images, 100 boxes
+    python benchmarks/tpu_compile.py --boxes 20 --json                      # see --help
+
+Programs: `assign` labels, samples and encodes; `loss` adds the two losses and their
+gradients for the predictions; `step` is `compute_losses`, differentiated for the
+weights of the head and the features, and `step_everywhere` the same with a prediction
+at every anchor. `dense` is what they avoid: labels from the matrix of all overlaps.
+Each is compiled for one chip with all images and for a share of them on every chip.
+
+For each stand the bytes a chip needs, as the compiler counts them; the largest array
+that is stored, feature maps aside; and the collectives, those inside of loops apart:
+such a loop waits for every chip in each iteration.
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+# Read by libtpu and by JAX when they start: compile for a TPU, run on the CPU.
+os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import rpn_jax
+from rpn_jax import presets
+
+CONFIG = presets.torchvision_fpn()
+PROGRAMS = ("assign", "loss", "step", "step_everywhere", "dense")
+TITLES = (
+    *("program", "chips", "arguments MiB", "results MiB", "temporaries MiB"),
+    *("largest array", "collectives", "in loops", "seconds"),
+)
+
+# Of compiled HLO, one computation a block and one instruction a line.
+COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\) -> .*\{$")
+INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][\w-]*)\(")
+ARRAY = re.compile(r"\b[a-z]+\d*\w*\[([\d,]*)\]")
+CALLEE = re.compile(r"(calls|to_apply|body|condition)=%?([\w.-]+)")
+BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What is compiled, with the preset `torchvision_fpn`.
+
+    Attributes:
+        topology: generation and arrangement of the chips, as libtpu names them.
+        image: height and width of the padded images.
+        batch: number of images, over all chips.
+        boxes: rows of ground truth of each image.
+        channels: of the feature maps; arrays with such a dimension pass unseen.
+    """
+
+    topology: str = "v5e:2x4"
+    image: tuple[int, int] = (800, 1344)
+    batch: int = 8
+    boxes: int = 100
+    channels: int = 256
+
+    @property
+    def feature_shapes(self) -> list[tuple[int, int]]:
+        """Height and width of each level."""
+        height, width = self.image
+        strides = CONFIG.anchors.level_strides
+        return [(math.ceil(height / y), math.ceil(width / x)) for y, x in strides]
+
+    @property
+    def anchors(self) -> rpn_jax.AnchorGrid:
+        """The anchors of an image."""
+        return rpn_jax.make_anchors(CONFIG.anchors, self.feature_shapes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the compiler says of one program; bytes are those of one chip.
+
+    Attributes:
+        program: its name.
+        chips: how many it runs on.
+        argument_bytes: of its inputs.
+        output_bytes: of its results.
+        temp_bytes: of all that lies between, where most of it is alive.
+        largest: dimensions of the largest stored array that is no feature map.
+        collectives: how often each stands in the program.
+        collectives_in_loops: how many of them stand in a loop.
+        seconds: that lowering and compiling took.
+    """
+
+    program: str
+    chips: int
+    argument_bytes: int
+    output_bytes: int
+    temp_bytes: int
+    largest: tuple[int, ...]
+    collectives: dict[str, int]
+    collectives_in_loops: int
+    seconds: float
+
+
+class Program(NamedTuple):
+    """A function to compile and the shapes of its two arguments.
+
+    Attributes:
+        function: takes `shared` and `images`.
+        shared: what all images have in common.
+        images: what every image has its own row of.
+    """
+
+    function: Callable[[Any, Any], Any]
+    shared: Any
+    images: Any
+
+
+def compile_program(name: str, sizes: Sizes, *, chips: int) -> Report:
+    """Compiles one of `PROGRAMS` for `chips` of the topology and reads the result.
+
+    Args:
+        name: of the program.
+        sizes: of its arguments.
+        chips: how many share the images equally.
+    """
+    start = time.perf_counter()
+    program = make_program(name, sizes)
+    topology = topologies.get_topology_desc(
+        platform="tpu", topology_name=sizes.topology
+    )
+    mesh = Mesh(np.array(topology.devices[:chips]), ("images",))
+    placed = [
+        jax.tree.map(functools.partial(_place, NamedSharding(mesh, spec)), tree)
+        for tree, spec in (
+            (program.shared, PartitionSpec()),
+            (program.images, PartitionSpec("images")),
+        )
+    ]
+    compiled = jax.jit(program.function).lower(*placed).compile()
+    text = compiled.as_text()
+    memory = compiled.memory_analysis()
+    if text is None or memory is None:
+        raise RuntimeError("This libtpu tells neither the program nor its memory.")
+    in_loops, counts = count_collectives(text)
+    return Report(
+        program=name,
+        chips=chips,
+        argument_bytes=memory.argument_size_in_bytes,
+        output_bytes=memory.output_size_in_bytes,
+        temp_bytes=memory.temp_size_in_bytes,
+        largest=largest_array(text, without=sizes.channels),
+        collectives=dict(counts),
+        collectives_in_loops=in_loops,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def make_program(name: str, sizes: Sizes) -> Program:
+    """One of `PROGRAMS`, with the shapes of its arguments."""
+    anchors = sizes.anchors
+    b, n, m = sizes.batch, len(anchors), sizes.boxes
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    truth = (_array(b, m, 4), jax.ShapeDtypeStruct((b, m), jnp.bool_))
+    if name == "dense":
+        return Program(functools.partial(_dense, anchors), key, truth)
+    if name == "assign":
+        return Program(functools.partial(_assign, anchors), key, truth)
+    if name == "loss":
+
+        def loss(key, images):
+            return jax.value_and_grad(_loss)(images[0], anchors, key, images[1])
+
+        predictions = jax.eval_shape(rpn_jax.RPNOutput, _array(b, n), _array(b, n, 4))
+        return Program(loss, key, (predictions, truth))
+
+    graphdef, params = nnx.split(nnx.eval_shape(lambda: _head(sizes)), nnx.Param)
+
+    def step(shared, images):
+        params, key = shared
+        features, truth = images
+
+        def total(params, features):
+            head = nnx.merge(graphdef, params)
+            if name == "step_everywhere":
+                return _loss(head(features), anchors, key, truth)
+            return rpn_jax.compute_losses(
+                head, key, features, anchors, *truth, config=CONFIG
+            ).losses.total
+
+        return jax.value_and_grad(total, (0, 1))(params, features)
+
+    features = [_array(b, h, w, sizes.channels) for h, w in sizes.feature_shapes]
+    return Program(step, (params, key), (features, truth))
+
+
+def largest_array(text: str, *, without: int) -> tuple[int, ...]:
+    """Dimensions of the largest array in a compiled program's memory.
+
+    Args:
+        text: the program as HLO text.
+        without: arrays with a dimension of this size are passed over.
+    """
+    computations = _computations(text)
+    fused = {
+        callee
+        for lines in computations.values()
+        for line in lines
+        for kind, callee in CALLEE.findall(line)
+        if kind == "calls" and " fusion(" in line
+    }
+    shapes = [
+        tuple(int(size) for size in dimensions.split(",") if size)
+        for name, lines in computations.items()
+        if name not in fused
+        for line in lines
+        if (instruction := INSTRUCTION.match(line))
+        for dimensions in ARRAY.findall(instruction[1])
+    ]
+    return max((shape for shape in shapes if without not in shape), key=math.prod)
+
+
+def count_collectives(text: str) -> tuple[int, collections.Counter[str]]:
+    """How many collectives stand in loops, and how often each stands anywhere.
+
+    Args:
+        text: the program as HLO text.
+    """
+    computations = _computations(text)
+    looping = [
+        callee
+        for lines in computations.values()
+        for line in lines
+        for kind, callee in CALLEE.findall(line)
+        if kind in ("body", "condition")
+    ]
+    in_loops = _collectives(_reachable(computations, looping), computations)
+    return in_loops.total(), _collectives(computations, computations)
+
+
+def _head(sizes: Sizes) -> rpn_jax.RPNHead:
+    anchors_per_cell = CONFIG.anchors.anchors_per_cell
+    return rpn_jax.RPNHead(sizes.channels, anchors_per_cell, rngs=nnx.Rngs(0))
+
+
+def _assign(anchors, key, truth) -> rpn_jax.Targets:
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(truth[0])))
+    assign = functools.partial(rpn_jax.assign_targets, config=CONFIG.targets)
+    return jax.vmap(assign, (0, None, 0, 0))(keys, anchors, *truth)
+
+
+def _loss(output, anchors, key, truth) -> jax.Array:
+    targets = _assign(anchors, key, truth)
+    losses = rpn_jax.rpn_loss(output, targets, anchors=anchors, config=CONFIG.losses)
+    return losses.total
+
+
+def _dense(anchors, key, truth) -> jax.Array:
+    """Labels before sampling, as they are usually written."""
+    del key
+
+    def labels(boxes, valid):
+        iou = jnp.where(valid, rpn_jax.pairwise_iou(anchors.boxes, boxes), 0.0)
+        forced = (iou == iou.max(0)) & (iou > 0.0)
+        positive = (iou.max(1) >= CONFIG.targets.positive_iou) | forced.any(1)
+        negative = iou.max(1) < CONFIG.targets.negative_iou
+        return jnp.where(positive, 1, jnp.where(negative, 0, -1))
+
+    return jax.vmap(labels)(*truth)
+
+
+def _array(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _place(sharding: NamedSharding, leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _computations(text: str) -> dict[str, list[str]]:
+    found, lines = {}, []
+    for line in text.splitlines():
+        if header := COMPUTATION.match(line):
+            lines = found.setdefault(header[1], [])
+        else:
+            lines.append(line)
+    return found
+
+
+def _reachable(computations: dict[str, list[str]], roots: Iterable[str]) -> set[str]:
+    seen, pending = set(), list(roots)
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for line in computations.get(name, []):
+            pending += [callee for _, callee in CALLEE.findall(line)]
+            for names in BRANCHES.findall(line):
+                pending += [branch.strip(" %") for branch in names.split(",")]
+    return seen
+
+
+def _collectives(
+    names: Iterable[str], computations: dict[str, list[str]]
+) -> collections.Counter[str]:
+    operations = [
+        instruction[2].removesuffix("-start")
+        for name in names
+        for line in computations.get(name, [])
+        if (instruction := INSTRUCTION.match(line))
+    ]
+    return collections.Counter(name for name in operations if name in COLLECTIVES)
+
+
+def _row(report: Report) -> str:
+    sizes = (report.argument_bytes, report.output_bytes, report.temp_bytes)
+    cells = [
+        report.program,
+        str(report.chips),
+        *(f"{size / 2**20:.1f}" for size in sizes),
+        " x ".join(map(str, report.largest)),
+        ", ".join(f"{n} {name}" for name, n in report.collectives.items()) or "none",
+        str(report.collectives_in_loops),
+        f"{report.seconds:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Prints a table, or JSON lines."""
+    default = Sizes()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--topology", default=default.topology)
+    parser.add_argument("--image", type=int, nargs=2, default=default.image)
+    parser.add_argument("--batch", type=int, default=default.batch)
+    parser.add_argument("--boxes", type=int, default=default.boxes)
+    parser.add_argument("--channels", type=int, default=default.channels)
+    parser.add_argument("--chips", type=int, nargs="+", default=[1, default.batch])
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=PROGRAMS)
+    parser.add_argument("--json", action="store_true", help="one line a program")
+    options = parser.parse_args()
+    sizes = Sizes(
+        topology=options.topology,
+        image=tuple(options.image),
+        batch=options.batch,
+        boxes=options.boxes,
+        channels=options.channels,
+    )
+    if not options.json:
+        print(f"{sizes}, {len(sizes.anchors)} anchors, jax {jax.__version__}\n")
+        print(f"| {' | '.join(TITLES)} |\n|" + "---|" * len(TITLES))
+    for name in options.programs:
+        for chips in options.chips:
+            report = compile_program(name, sizes, chips=chips)
+            line = json.dumps(dataclasses.asdict(report))
+            print(line if options.json else _row(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()
