@@ -52,10 +52,11 @@ KEEP_BLOCKS = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
 }
-SCALING = (
-    *({"batch": batch, "boxes": 50} for batch in (1, 2, 4, 8)),
-    *({"batch": 1, "boxes": boxes} for boxes in (25, 100, 200, 400)),
-    *({"batch": 1, "boxes": b, "sides": (8.0, 32.0)} for b in (25, 50, 100, 200, 400)),
+USUAL, SMALL = (16.0, 512.0), (8.0, 32.0)  # sides of boxes, in pixels
+SCALING = (  # images, boxes, sides
+    *((batch, 50, USUAL) for batch in (1, 2, 4, 8)),
+    *((1, boxes, USUAL) for boxes in (25, 100, 200, 400)),
+    *((1, boxes, SMALL) for boxes in (25, 50, 100, 200, 400)),
 )
 BLOCK_SECONDS = 0.05  # a block of calls lasts at least this long
 MIN_BLOCKS, MAX_BLOCKS = 3, 51
@@ -103,7 +104,7 @@ def _print_times(run: Callable, part: str, sizes: Sequence[str]) -> None:
     _print_row(f"\n{part}", "torchvision ms", "rpn_jax ms", "ratio", *notes)
     _print_rule(4 + len(notes))
     environment = KEEP_BLOCKS if part == "keep" else {}
-    for size in filter(sizes.__contains__, SIZES[part]):
+    for size in [size for size in SIZES[part] if size in sizes]:
         row = run({"work": "assign" if is_assign else part, "case": size}, environment)
         notes = (row["labels"], f"{row['floor']:.2f}") if is_assign else ()
         _print_row(size, *_times(row), *notes)
@@ -112,7 +113,7 @@ def _print_times(run: Callable, part: str, sizes: Sequence[str]) -> None:
 def _print_memory(run: Callable, has_peer: bool, sizes: Sequence[str]) -> None:
     _print_row("\nmemory", "side", "compilation adds MiB", "calls add MiB")
     _print_rule(4)
-    for size in filter(sizes.__contains__, SIZES["memory"]):
+    for size in [size for size in SIZES["memory"] if size in sizes]:
         for side in ("torchvision", "rpn_jax")[not has_peer :]:
             row = run({"work": "memory", "case": size, "side": side})
             added = [f"{row[key] / 2**20:.0f}" for key in ("preparing", "calling")]
@@ -123,11 +124,11 @@ def _print_scaling(run: Callable) -> None:
     titles = ("images", "boxes", "sides px", "torchvision ms", "rpn_jax ms", "ratio")
     _print_row(f"\n{titles[0]}", *titles[1:])
     _print_rule(6)
-    for change in SCALING:
-        sides = change.get("sides", (16.0, 512.0))
+    for batch, boxes, sides in SCALING:
+        change = {"batch": batch, "boxes": boxes, "sides": sides}
         row = run({"work": "assign", "case": "M", "change": change})
-        described = "{:.0f} to {:.0f}".format(*sides)
-        _print_row(str(change["batch"]), str(change["boxes"]), described, *_times(row))
+        described = f"{sides[0]:.0f} to {sides[1]:.0f}"
+        _print_row(str(batch), str(boxes), described, *_times(row))
 
 
 def _print_row(*cells: str) -> None:

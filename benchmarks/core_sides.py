@@ -21,7 +21,6 @@ from rpn_jax import presets
 
 Work = Callable[[], Any]
 CHANNELS = 256
-SMALL, USUAL = (8.0, 32.0), (16.0, 512.0)  # sides of boxes, in pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class Case:
     batch: int
     boxes: int
     anchors: rpn_jax.AnchorConfig = presets.torchvision_fpn().anchors
-    sides: tuple[float, float] = USUAL
+    sides: tuple[float, float] = (16.0, 512.0)
     seed: int = 0
 
     @property
@@ -66,7 +65,8 @@ class Case:
         rng = np.random.default_rng(self.seed)
         shape = (self.batch, self.boxes, 2)
         image = np.array(self.image[::-1], np.float64)
-        sides = np.exp(rng.uniform(*np.log(self.sides), shape))
+        shortest, longest = np.log(self.sides)
+        sides = np.exp(rng.uniform(shortest, longest, shape))
         sides = np.minimum(sides, image)
         corners = rng.uniform(0.0, 1.0, shape) * (image - sides)
         return np.concatenate([corners, corners + sides], -1).astype(np.float32)
@@ -329,7 +329,7 @@ class Theirs:
         maps = [x.transpose(0, 3, 1, 2) for x in self._case.features()]
         return [self._array(np.ascontiguousarray(x)) for x in maps]
 
-    def _array(self, x: np.ndarray) -> Any:
+    def _array(self, x: Any) -> Any:
         return self._torch.from_numpy(np.array(x)).to(self._device)
 
     def _synchronised(self, work: Work) -> Work:

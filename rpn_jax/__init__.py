@@ -36,9 +36,14 @@ with _install_import_hook("rpn_jax", _BEARTYPE):
     from .losses import rpn_metrics as rpn_metrics
     from .matching import Matches as Matches
     from .matching import match_anchors as match_anchors
+    from .nms import NMSResult as NMSResult
+    from .nms import nms as nms
     from .output import RPNOutput as RPNOutput
+    from .proposals import Proposals as Proposals
+    from .proposals import propose as propose
     from .rpn import TrainOutput as TrainOutput
     from .rpn import compute_losses as compute_losses
+    from .rpn import compute_proposals as compute_proposals
     from .targets import Samples as Samples
     from .targets import Targets as Targets
     from .targets import assign_targets as assign_targets

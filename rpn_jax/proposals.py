@@ -140,7 +140,7 @@ def _select_candidates(
         boxes = _decode(output.deltas, all_anchors, image_size, config)
         logits = jnp.where(_is_large_enough(boxes, config), logits, -jnp.inf)
     best = _best_of_each_level(logits, _split_levels(anchors, config), config)
-    deltas = output.deltas[best.rows.reshape(-1)]
+    deltas = output.deltas.T[:, best.rows.reshape(-1)].T
     boxes = _decode(deltas, best.anchors.reshape(-1, 4), image_size, config)
     valid = jnp.isfinite(deltas).all(axis=-1) & _is_large_enough(boxes, config)
     valid = valid.reshape(best.logits.shape) & jnp.isfinite(best.logits)

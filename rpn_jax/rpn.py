@@ -13,6 +13,7 @@ from .config import RPNConfig
 from .head import RPNHead
 from .losses import RPNLosses, RPNMetrics, rpn_loss, rpn_metrics
 from .output import RPNOutput
+from .proposals import Proposals, propose
 from .targets import Samples, count_degenerate, sample_targets
 
 Head = RPNHead | Callable[[Sequence[jax.Array]], RPNOutput]
@@ -99,6 +100,33 @@ def compute_losses(
             jax.vmap(count_degenerate)(gt_boxes, gt_valid), dtype=jnp.int32
         ),
     )
+
+
+def compute_proposals(
+    head: Head,
+    features: Sequence[Float[jax.Array, "b _ _ c"]],
+    anchors: AnchorGrid,
+    image_sizes: Float[Array, "b 2"] | Int[Array, "b 2"],
+    *,
+    training: bool = False,
+    config: RPNConfig = RPNConfig(),
+) -> Proposals:
+    """Proposals of a batch, from its feature maps. No gradient passes through them.
+
+    Args:
+        head: maps features to an `RPNOutput`.
+        features: a map `[b h w c]` for each level.
+        anchors: of those maps.
+        image_sizes: `(height, width)` of every image without its padding, to clip to.
+        training: takes the limits of training, for a second stage that trains on them.
+        config: the rules.
+
+    Returns:
+        A fixed number of boxes for each image, and which of them are proposals.
+    """
+    rules = config.proposals.for_training() if training else config.proposals
+    output = jax.lax.stop_gradient(head(features))
+    return propose(output, anchors, image_sizes, config=rules)
 
 
 def _predict(

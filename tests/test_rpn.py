@@ -36,6 +36,20 @@ FEATURES = [
 ]
 
 
+@functools.partial(jax.jit, static_argnames="config")
+def run(head, key, features, boxes, valid, image_index=None, *, config=CONFIG):
+    return compute_losses(
+        head,
+        key,
+        features,
+        GRID,
+        boxes,
+        valid,
+        image_index=image_index,
+        config=config,
+    )
+
+
 def losses_of_parts(head, key, features, config=CONFIG):
     """Dense: targets of every anchor, predictions at every anchor."""
 
@@ -78,86 +92,85 @@ def test_it_equals_its_parts_in_value_and_gradient(box_loss):
 
 def test_any_function_of_the_features_serves_as_a_head():
     key, features = jax.random.key(1), [jnp.asarray(x) for x in FEATURES]
-    run = jax.jit(compute_losses, static_argnames=("head", "config"))
-    actual = run(lambda x: HEAD(x), key, features, GRID, BOXES, VALID, config=CONFIG)
-    expected = jax.jit(functools.partial(compute_losses, config=CONFIG))(
-        HEAD, key, features, GRID, BOXES, VALID
-    )
-    chex.assert_trees_all_close(actual, expected, rtol=1e-5)
+
+    @jax.jit
+    def with_function(features):
+        return compute_losses(
+            lambda x: HEAD(x), key, features, GRID, BOXES, VALID, config=CONFIG
+        )
+
+    expected = run(HEAD, key, features, BOXES, VALID)
+    chex.assert_trees_all_close(with_function(features), expected, rtol=1e-5)
 
 
 def test_the_log_counts_boxes_and_degenerate_rows():
-    out = compute_losses(
-        HEAD, jax.random.key(0), list(map(jnp.asarray, FEATURES)), GRID, BOXES, VALID
-    )
+    key, features = jax.random.key(0), [jnp.asarray(x) for x in FEATURES]
+    out = run(HEAD, key, features, BOXES, VALID)
     assert out.num_degenerate == 1  # the inverted row that is marked valid
     assert out.unsampled_fraction == 0.0
-    assert 3 <= out.metrics.num_positive <= 3 * 128
-    few = dataclasses.replace(CONFIG.targets, positive_fraction=0.0)
-    config = dataclasses.replace(CONFIG, targets=few)
-    out = compute_losses(
-        HEAD,
-        jax.random.key(0),
-        list(map(jnp.asarray, FEATURES)),
-        GRID,
-        BOXES,
-        VALID,
-        config=config,
-    )
+    assert 3 <= out.metrics.num_positive <= 3 * 12
+    assert out.metrics.num_positive + out.metrics.num_negative == 3 * 24
+    none = dataclasses.replace(CONFIG.targets, positive_fraction=0.0)
+    config = dataclasses.replace(CONFIG, targets=none)
+    out = run(HEAD, key, features, BOXES, VALID, config=config)
     assert out.unsampled_fraction == 1.0
     assert out.losses.box == 0.0
 
 
 def test_the_sample_of_an_image_does_not_depend_on_its_batch():
-    """Per-image losses of a batch, of each image alone and under another batching."""
+    """Losses of a batch, of each image alone, and of images under `vmap`."""
     key, features = jax.random.key(5), [jnp.asarray(x) for x in FEATURES]
-
-    def loss(index):
-        maps = [x[index] for x in features]
-        return compute_losses(
-            HEAD,
-            key,
-            maps,
-            GRID,
-            BOXES[index],
-            VALID[index],
-            image_index=index,
-            config=config,
-        ).losses
-
     losses = dataclasses.replace(CONFIG.losses, normalizer="image")
     config = dataclasses.replace(CONFIG, losses=losses)
-    alone = [loss(np.array([i])) for i in range(3)]
+
+    def loss(index, boxes, valid, *maps):
+        return run(HEAD, key, list(maps), boxes, valid, index, config=config).losses
+
+    rows = [np.array([i]) for i in range(3)]
+    alone = [loss(i, BOXES[i], VALID[i], *(x[i] for x in features)) for i in rows]
     expected = jax.tree.map(lambda *x: sum(x) / 3, *alone)
-    chex.assert_trees_all_close(loss(np.arange(3)), expected, rtol=1e-5)
-    mapped = jax.vmap(
-        lambda index, boxes, valid, *maps: (
-            compute_losses(
-                HEAD,
-                key,
-                [x[None] for x in maps],
-                GRID,
-                boxes[None],
-                valid[None],
-                image_index=index[None],
-                config=config,
-            ).losses
-        )
-    )(jnp.arange(3), BOXES, VALID, *features)
+    whole = loss(np.arange(3), BOXES, VALID, *features)
+    chex.assert_trees_all_close(whole, expected, rtol=1e-5)
+    batches = jax.tree.map(
+        lambda x: x[:, None], (jnp.arange(3), BOXES, VALID, *features)
+    )
+    mapped = jax.vmap(loss)(*batches)
     for i in range(3):
-        chex.assert_trees_all_close(
-            jax.tree.map(lambda x, i=i: x[i], mapped), alone[i], rtol=1e-5
-        )
+        of_image = jax.tree.map(lambda x, i=i: x[i], mapped)
+        chex.assert_trees_all_close(of_image, alone[i], rtol=1e-5)
 
 
 def test_it_compiles_once_for_changing_values():
-    run = jax.jit(
-        chex.assert_max_traces(functools.partial(compute_losses, config=CONFIG), n=1)
-    )
-    features = [jnp.asarray(x) for x in FEATURES]
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def once(key, boxes):
+        features = [jnp.asarray(x) for x in FEATURES]
+        return compute_losses(HEAD, key, features, GRID, boxes, VALID, config=CONFIG)
+
     for seed in range(3):
-        out = run(HEAD, jax.random.key(seed), features, GRID, BOXES + seed, VALID)
-        chex.assert_tree_all_finite(out)
+        chex.assert_tree_all_finite(once(jax.random.key(seed), BOXES + seed))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_proposals_of_a_batch_follow_the_limits_asked_for(training):
+    limits = rpn_jax.ProposalConfig(
+        post_nms_top_k=7, train_pre_nms_top_k=30, train_post_nms_top_k=11
+    )
+    config = dataclasses.replace(CONFIG, proposals=limits)
+    features, sizes = list(map(jnp.asarray, FEATURES)), jnp.full((3, 2), 60.0)
+
+    @jax.jit
+    def propose(head):
+        return rpn_jax.compute_proposals(
+            head, features, GRID, sizes, training=training, config=config
+        )
+
+    actual = propose(HEAD)
+    rules = limits.for_training() if training else limits
+    expected = rpn_jax.propose(HEAD(features), GRID, sizes, config=rules)
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+    assert actual.boxes.shape == (3, 11 if training else 7, 4)
+    assert actual.valid.all()
 
 
 def test_a_few_steps_of_descent_lower_the_loss():
