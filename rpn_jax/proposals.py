@@ -140,7 +140,9 @@ def _select_candidates(
         boxes = _decode(output.deltas, all_anchors, image_size, config)
         logits = jnp.where(_is_large_enough(boxes, config), logits, -jnp.inf)
     best = _best_of_each_level(logits, _split_levels(anchors, config), config)
-    deltas = output.deltas.T[:, best.rows.reshape(-1)].T
+    # One coordinate at a time: as rows of four, TPUs would pad all deltas to 128 lanes.
+    columns = [output.deltas[:, i][best.rows.reshape(-1)] for i in range(4)]
+    deltas = jnp.stack(columns, axis=1)
     boxes = _decode(deltas, best.anchors.reshape(-1, 4), image_size, config)
     valid = jnp.isfinite(deltas).all(axis=-1) & _is_large_enough(boxes, config)
     valid = valid.reshape(best.logits.shape) & jnp.isfinite(best.logits)

@@ -109,15 +109,17 @@ def keep_by_collecting(
         return start + STRIP, lax.fori_loop(0, STRIP // TILE, visit_tile, kept)
 
     room = number + STRIP + -number % TILE
+    # Made from inputs: under `shard_map`, a loop's state has to vary like its results.
+    zero = jnp.zeros_like(end)
     nothing = _Collection(
-        boxes=jax.tree.map(lambda x: jnp.zeros(room, x.dtype), boxes),
-        ranks=jnp.zeros(room, jnp.int32),
-        size=jnp.int32(0),
+        boxes=jax.tree.map(lambda x: jnp.full(room, jnp.zeros_like(x[0])), boxes),
+        ranks=jnp.full(room, zero),
+        size=zero,
     )
     _, kept = lax.while_loop(
         lambda state: (state[0] < end) & (state[1].size < number),
         visit_strip,
-        (jnp.int32(0), nothing),
+        (zero, nothing),
     )
     return Kept(kept.ranks[:number], kept.size)
 
@@ -172,7 +174,7 @@ def _meets_any(
         meets = rule.meet(boxes, _slice(others, i * TILE, TILE)) & exists[None, :]
         return met | jnp.any(meets, axis=1)
 
-    none = jnp.zeros(boxes.x0.shape, bool)
+    none = jnp.zeros_like(boxes.x0, bool)
     return lax.fori_loop(start // TILE, (stop + TILE - 1) // TILE, compare, none)
 
 

@@ -91,12 +91,8 @@ def _best_of_group(edges, peaks, boxes, levels, pixel_offset, floor) -> list[Lev
     # An IoU of t needs an overlap of at least t / (1 + t) of both areas together.
     share = floor * _SLACK / (1.0 + floor * _SLACK)
     overlap = share * (canvas.edges.area[:, None] + areas[None, :])
-    rows = _first_cells(
-        canvas, boxes, 0, overlap / jnp.maximum(peak.x, 1.0), pixel_offset
-    )
-    columns = _first_cells(
-        canvas, boxes, 1, overlap / jnp.maximum(peak.y, 1.0), pixel_offset
-    )
+    rows = _first_cells(canvas, boxes, 0, overlap / _or_one(peak.x), pixel_offset)
+    columns = _first_cells(canvas, boxes, 1, overlap / _or_one(peak.y), pixel_offset)
     following = _following(
         ((peak.iou >= floor * _SLACK) & (peak.iou > 0.0)).reshape(-1)
     )
@@ -275,6 +271,10 @@ def _shared_part(
         jax.lax.dynamic_slice(edge, (shape, start), (1, size)) for edge in edges
     )
     return shared_length(low, high, box[0], box[1], pixel_offset)
+
+
+def _or_one(x: Float[jax.Array, "a m"]) -> Float[jax.Array, "a m"]:
+    return jnp.where(x > 0.0, x, 1.0)
 
 
 def _cut(canvas: jax.Array, levels: Sequence[AnchorLevel]) -> list[jax.Array]:

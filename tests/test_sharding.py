@@ -61,6 +61,16 @@ for form in (assign, functools.partial(assign, anchors=anchors.boxes, rules=regi
     mapped = jax.shard_map(form, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
     assert_equal(jax.jit(mapped)(*shards), expected)
 
+limits = rpn_jax.ProposalConfig(pre_nms_top_k=60, post_nms_top_k=40)
+def propose(output):
+    return rpn_jax.propose(output, anchors, (64, 80), config=limits)
+
+output = head(features)
+expected = jax.jit(propose)(output)
+mapped = jax.shard_map(propose, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+assert_equal(jax.jit(mapped)(output), expected)
+assert_equal(jax.jit(propose)(jax.tree.map(by_image, output)), expected)
+
 run = jax.jit(jax.value_and_grad(loss))
 value, gradients = run(head, features, *whole)
 sharded_value, sharded_gradients = run(head, jax.tree.map(by_image, features), *shards)
@@ -77,7 +87,9 @@ def environment():
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
-def test_samples_and_losses_do_not_depend_on_the_number_of_devices(environment):
+def test_samples_losses_and_proposals_do_not_depend_on_the_number_of_devices(
+    environment,
+):
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env=environment
