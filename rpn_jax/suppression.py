@@ -24,6 +24,7 @@ TILE = 32  # boxes in a tile, and bits in a word
 STRIP = 4 * TILE  # what the number of boxes is a multiple of, padding included
 
 _Rows = TypeVar("_Rows")  # arrays with one row for each box
+_Index = int | Int[jax.Array, ""]  # an int where loops run without `jit`
 
 
 class Columns(NamedTuple):
@@ -101,7 +102,7 @@ def keep_by_collecting(
         strip, left = _slice((boxes, valid), start, STRIP)
         left &= ~_meets_any(strip, kept.boxes, 0, before, rule)
 
-        def visit_tile(i: jax.Array, kept: _Collection) -> _Collection:
+        def visit_tile(i: _Index, kept: _Collection) -> _Collection:
             tile, alive = _slice((strip, left), i * TILE, TILE)
             alive &= ~_meets_any(tile, kept.boxes, before, kept.size, rule)
             return _append(kept, tile, start + i * TILE, _settle(tile, alive, rule))
@@ -129,7 +130,7 @@ def keep_by_masking(
 ) -> Kept:
     """The form for GPUs and TPUs: every tile meets all boxes, masked to the kept."""
 
-    def visit_tile(i: jax.Array, keep: Bool[jax.Array, " n"]) -> Bool[jax.Array, " n"]:
+    def visit_tile(i: _Index, keep: Bool[jax.Array, " n"]) -> Bool[jax.Array, " n"]:
         tile, alive = _slice((boxes, valid), i * TILE, TILE)
         alive &= ~jnp.any(rule.meet(tile, boxes) & keep[None, :], axis=1)
         bits = _unpack(_settle(tile, alive, rule))
@@ -157,7 +158,7 @@ class _Collection(NamedTuple):
 def _meets_any(
     boxes: Columns,
     others: Columns,
-    start: int | Int[jax.Array, ""],
+    start: _Index,
     stop: Int[jax.Array, ""],
     rule: Rule,
 ) -> Bool[jax.Array, " n"]:
@@ -169,7 +170,7 @@ def _meets_any(
     """
     lanes = jnp.arange(TILE, dtype=jnp.int32)
 
-    def compare(i: jax.Array, met: Bool[jax.Array, " n"]) -> Bool[jax.Array, " n"]:
+    def compare(i: _Index, met: Bool[jax.Array, " n"]) -> Bool[jax.Array, " n"]:
         exists = i * TILE + lanes < stop
         meets = rule.meet(boxes, _slice(others, i * TILE, TILE)) & exists[None, :]
         return met | jnp.any(meets, axis=1)
@@ -220,5 +221,5 @@ def _unpack(word: UInt32[jax.Array, ""]) -> Bool[jax.Array, " n"]:
     return jnp.right_shift(word, lanes) & np.uint32(1) == 1
 
 
-def _slice(arrays: _Rows, start: Int[jax.Array, ""], size: int) -> _Rows:
+def _slice(arrays: _Rows, start: _Index, size: int) -> _Rows:
     return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), arrays)

@@ -128,8 +128,9 @@ def test_matches_oracle(settings):
 
 
 def test_matches_oracle_without_jit():
+    config = dataclasses.replace(SMALL, pre_nms_top_k=20, post_nms_top_k=10)
     with jax.disable_jit():
-        check_with_oracle(make_output(), SMALL)
+        assert check_with_oracle(make_output(), config) == 10
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -227,10 +228,6 @@ def test_each_image_of_a_batch_has_its_own_size():
     output = make_output(batch=(3,))
     sizes = np.array([[68, 90], [40, 90], [68, 30]], np.float32)
     batch = propose(output, GRID, sizes, config=CONFIG)
-    compiled_outside = jax.jit(functools.partial(propose, config=CONFIG))(
-        output, GRID, sizes
-    )
-    chex.assert_trees_all_equal(batch, compiled_outside)
     for i in (0, 1, 2):
         image = RPNOutput(output.logits[i], output.deltas[i])
         alone = propose(image, GRID, sizes[i], config=CONFIG)
