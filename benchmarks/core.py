@@ -7,7 +7,8 @@ Parts, each a table:
 
 * `assign`: matches, samples and encodes; `keep` is the same with glibc's malloc told to
   keep its blocks, on both sides, because page faults take much of PyTorch's time;
-* `loss`: both losses and their gradients for the predictions, the sample given;
+* `loss`: both losses and their gradients for all predictions, given the indices of the
+  sample; `loss_everywhere` gives `rpn_jax` targets for all anchors instead;
 * `step`: head of 256 channels, assignment, losses, gradients for weights and features;
   `rpn_jax` predicts at the sample alone there, and everywhere in `step_everywhere`;
 * `head`, `head_forward`: the head alone, everywhere, with and without gradients;
@@ -40,6 +41,7 @@ SIZES = {
     "assign": ("S", "M", "L"),
     "keep": ("S", "M", "L"),
     "loss": ("S", "M", "L"),
+    "loss_everywhere": ("S", "M", "L"),
     "step": ("S", "M"),
     "step_everywhere": ("S", "M"),
     "head": ("S", "M"),
@@ -187,7 +189,7 @@ def _measure(
         make = make_theirs if side == "torchvision" else lambda: sides.Ours(problem)
         return _memory(make, device)
     ours, theirs = sides.Ours(problem), make_theirs() if _has_peer() else None
-    given = [ours.targets()] if work == "loss" else []
+    given = [ours.targets()] if work.startswith("loss") else []
     works = {"rpn_jax": getattr(ours, work)()}
     if theirs:
         works["torchvision"] = getattr(theirs, work)(*given)
@@ -195,7 +197,7 @@ def _measure(
     if work == "assign":
         row["floor"] = _time_by_turns({"write": ours.write()}, 1.0)["write"]
         row["labels"] = _agreement(ours, theirs)
-    elif work == "loss" and theirs:
+    elif work.startswith("loss") and theirs:
         _check_losses(*(float(run()[0]) for run in works.values()))
     return row
 

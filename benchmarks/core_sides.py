@@ -137,7 +137,27 @@ class Ours:
         return self._compiled(fill, jnp.ones(()))
 
     def loss(self) -> Work:
-        """Both losses and their gradients for the predictions, the sample given."""
+        """Both losses and their gradients for all predictions, the sample given."""
+        keys, boxes, valid = self._truth
+        config = self._case.config.targets
+        sample = functools.partial(rpn_jax.sample_targets, config=config)
+        sample = jax.jit(jax.vmap(sample, (0, None, 0, 0)))
+        index, targets, _ = sample(keys, self._anchors, boxes, valid)
+
+        def loss(output, index, targets):
+            def rows(x):
+                return jax.vmap(lambda x, i: x[i])(x, index)
+
+            losses = self._case.config.losses
+            return rpn_jax.rpn_loss(
+                jax.tree.map(rows, output), targets, config=losses
+            ).total
+
+        output = rpn_jax.RPNOutput(*jax.device_put(self._case.predictions()))
+        return self._compiled(jax.value_and_grad(loss), output, index, targets)
+
+    def loss_everywhere(self) -> Work:
+        """The same from targets for all anchors: the sample has to be found first."""
         output = rpn_jax.RPNOutput(*self._case.predictions())
         loss = jax.value_and_grad(self._loss)
         return self._compiled(loss, *jax.device_put((output, self.targets())))
@@ -280,6 +300,8 @@ class Theirs:
             return total.detach(), (x.grad, y.grad)
 
         return self._synchronised(work)
+
+    loss_everywhere = loss  # it takes the indices of the sample alone
 
     def head_forward(self) -> Work:
         """The head alone."""
