@@ -20,6 +20,7 @@ the chips talk to each other.
 
 import argparse
 import functools
+import importlib
 import json
 import os
 import re
@@ -210,9 +211,9 @@ class Peer:
 
     def __init__(self) -> None:
         import jax
-        import torch
-        import torchvision
 
+        torch = importlib.import_module("torch")  # by name, since both are optional
+        torchvision = importlib.import_module("torchvision")
         on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
         self._torch, self._device = torch, "cuda" if on_gpu else "cpu"
         self._ops = torchvision.ops

@@ -13,6 +13,7 @@ and `filter_proposals`. See `nms.py` beside this file for how times are taken.
 
 import argparse
 import functools
+import importlib
 import os
 from typing import Any
 
@@ -93,8 +94,8 @@ def torchvision_step(
     import jax
 
     try:
-        import torch
-        from torchvision.models.detection.rpn import RegionProposalNetwork
+        torch = importlib.import_module("torch")  # by name, since both are optional
+        detection = importlib.import_module("torchvision.models.detection.rpn")
     except ImportError:
         return None
     on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
@@ -102,7 +103,7 @@ def torchvision_step(
     if not on_gpu:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     unused: Any = torch.nn.Identity()
-    rpn: Any = RegionProposalNetwork(
+    rpn: Any = detection.RegionProposalNetwork(
         anchor_generator=unused,
         head=unused,
         fg_iou_thresh=0.7,
