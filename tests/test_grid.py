@@ -34,6 +34,7 @@ def stages(name, seed, pixel_offset):
     near = rng.integers(0, len(anchors), 10)
     boxes[20:] = np.asarray(anchors.boxes)[near] + rng.integers(-1, 2, (10, 4))
     boxes[3], boxes[5] = boxes[0], [0.0, 0.0, -2.0, -2.0]
+    boxes[27:] = boxes[20:23]  # the first of two equal boxes wins
     boxes = jnp.asarray(boxes)
     masks = [axis_masks(x, (110, 140), 5.0, False) for x in anchors.levels]
     edges = [
