@@ -11,10 +11,9 @@ from ._typing import Array, Bool, Float, ImageSize, Int
 from .anchors import AnchorGrid
 from .boxes import clip_boxes, decode_boxes
 from .config import ProposalConfig
+from .matching import Anchors
 from .nms import NMSResult, suppress_ranked
 from .output import RPNOutput, objectness_logits
-
-Anchors = AnchorGrid | Float[Array, "n 4"]
 
 
 class Proposals(NamedTuple):
