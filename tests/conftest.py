@@ -12,6 +12,8 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # test what is compiled here
+# A GPU's default for float32 convolutions keeps 10 bits of each factor.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 hypothesis.settings.register_profile(
     "repeatable", max_examples=25, deadline=None, derandomize=True, database=None

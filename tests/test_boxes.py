@@ -87,9 +87,11 @@ def test_iou_and_its_gradient_are_finite_for_strange_boxes(pixel_offset):
 def test_iou_is_symmetric_and_one_for_itself(seed):
     boxes = reference.random_boxes(np.random.default_rng(seed), 6)
     iou = np.asarray(rpn_jax.pairwise_iou(boxes, boxes))
-    assert np.all((iou >= 0) & (iou <= 1))
-    np.testing.assert_array_equal(iou, iou.T)
-    np.testing.assert_array_equal(np.diag(iou), 1)
+    # Division is exact on a CPU; on a GPU it may be two units in the last place off.
+    tolerance = 0.0 if jax.default_backend() == "cpu" else 5e-7
+    assert np.all((iou >= 0) & (iou <= 1 + tolerance))
+    np.testing.assert_allclose(iou, iou.T, rtol=tolerance)
+    np.testing.assert_allclose(np.diag(iou), 1, rtol=tolerance)
 
 
 @given(seed=st.integers(0, 2**16), factor=st.sampled_from([0.25, 2.0, 16.0]))

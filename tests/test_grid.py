@@ -104,7 +104,8 @@ def test_labels_do_not_depend_on_the_floor():
     )
     np.testing.assert_array_equal(pruned.labels, exact.labels)
     assert (np.asarray(exact.labels) == 1).sum() > 20
-    assert (np.asarray(pruned.max_iou) != np.asarray(exact.max_iou)).any()
+    if jax.default_backend() == "cpu":  # elsewhere every overlap is computed
+        assert (np.asarray(pruned.max_iou) != np.asarray(exact.max_iou)).any()
 
 
 def test_some_boxes_of_a_grid_are_rows_of_all():
