@@ -14,6 +14,7 @@ from jaxtyping import Bool as Bool
 from jaxtyping import Float as Float
 from jaxtyping import Int as Int
 from jaxtyping import Key
+from jaxtyping import UInt8 as UInt8
 from jaxtyping import UInt32 as UInt32
 
 Array = jax.Array | np.ndarray  # NumPy is welcome wherever JAX is

@@ -1,0 +1,27 @@
+"""Data sets, and the pipeline that makes batches of them."""
+
+from .augment import PipelineConfig as PipelineConfig
+from .batch import Batch as Batch
+from .batch import ReadProblem as ReadProblem
+from .batch import num_gt_rows as num_gt_rows
+from .buckets import bucket_shapes as bucket_shapes
+from .coco import read_coco as read_coco
+from .files import FileSource as FileSource
+from .files import open_unannotated as open_unannotated
+from .pipeline import eval_batches as eval_batches
+from .pipeline import steps_per_epoch as steps_per_epoch
+from .pipeline import train_batches as train_batches
+from .problems import Problem as Problem
+from .problems import Problems as Problems
+from .records import ENDLESS as ENDLESS
+from .records import Decoded as Decoded
+from .records import GroundTruth as GroundTruth
+from .records import ImageError as ImageError
+from .records import ImageSource as ImageSource
+from .records import is_endless as is_endless
+from .scenes import Scenes as Scenes
+from .sources import Subset as Subset
+from .sources import open_source as open_source
+from .sources import split_source as split_source
+from .voc import read_voc as read_voc
+from .voc import voc_splits as voc_splits

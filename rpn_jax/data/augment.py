@@ -1,0 +1,159 @@
+"""What happens to one image on its way into a batch: resize, flip and pad."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """Sizes and augmentation of the images of a batch.
+
+    Attributes:
+        min_side: pixels that the shorter side of an image is resized to,
+        max_side: unless the longer side would be longer than this.
+        scale_jitter: lowest and highest factor of that size, drawn for each image.
+        flip_probability: of mirroring left and right.
+        size_multiple: what the sides of a batch are multiples of: the largest stride
+            of the model, so that no cell reaches beyond.
+        max_boxes: rows of ground truth that a batch has for each image; None takes the
+            largest number of boxes in the data, but at most 400.
+        max_buckets: how many shapes batches may have, each of which is compiled once.
+    """
+
+    min_side: int = 600
+    max_side: int = 1000
+    scale_jitter: tuple[float, float] = (1.0, 1.0)
+    flip_probability: float = 0.5
+    size_multiple: int = 32
+    max_boxes: int | None = None
+    max_buckets: int = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_side <= self.max_side:
+            raise ValueError(
+                "PipelineConfig needs 1 <= min_side <= max_side, got "
+                f"{self.min_side} and {self.max_side}."
+            )
+        low, high = self.scale_jitter
+        if not (0.0 < low <= high < math.inf and 0.0 <= self.flip_probability <= 1.0):
+            raise ValueError(
+                "PipelineConfig needs 0 < low <= high in scale_jitter and a "
+                f"flip_probability in [0, 1], got {self.scale_jitter} and "
+                f"{self.flip_probability}."
+            )
+        least = 1 if self.max_boxes is None else self.max_boxes
+        if min(self.size_multiple, self.max_buckets, least) < 1:
+            raise ValueError(
+                "PipelineConfig needs size_multiple, max_buckets and max_boxes of at "
+                f"least 1, got {self.size_multiple}, {self.max_buckets} and "
+                f"{self.max_boxes}."
+            )
+
+    def for_evaluation(self) -> "PipelineConfig":
+        """The same sizes, without augmentation."""
+        return dataclasses.replace(self, scale_jitter=(1.0, 1.0), flip_probability=0.0)
+
+
+class Augmentation(NamedTuple):
+    """What is drawn for one image.
+
+    Attributes:
+        scale: factor of the usual size, in `PipelineConfig.scale_jitter`.
+        flip: whether left and right are exchanged.
+    """
+
+    scale: float
+    flip: bool
+
+
+UNCHANGED = Augmentation(scale=1.0, flip=False)
+
+
+class Augmented(NamedTuple):
+    """An image and its boxes, resized.
+
+    Attributes:
+        image: `[h, w, 3]` padded with zeros at the bottom and at the right.
+        size: `[2]` `(height, width)` without the padding.
+        boxes: `[m, 4]` in its pixels.
+        scale: `[2]` vertical and horizontal size, relative to the original.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    size: Float[np.ndarray, "2"]
+    boxes: Float[np.ndarray, "m 4"]
+    scale: Float[np.ndarray, "2"]
+
+
+def draw_augmentation(rng: np.random.Generator, config: PipelineConfig) -> Augmentation:
+    """Draws what happens to an image."""
+    scale = rng.uniform(*config.scale_jitter)
+    return Augmentation(scale, bool(rng.random() < config.flip_probability))
+
+
+def resized_sizes(
+    sizes: Int[np.ndarray, "n 2"], config: PipelineConfig, scale: float
+) -> Int[np.ndarray, "n 2"]:
+    """The sizes that images are resized to, in whole pixels, aspects kept.
+
+    Args:
+        sizes: `(height, width)` of the originals.
+        config: the sides aimed at.
+        scale: factor of both.
+
+    Returns:
+        `(height, width)`, at least 1. A larger `scale` gives no smaller side.
+    """
+    factor = np.minimum(
+        config.min_side / sizes.min(axis=1, keepdims=True),
+        config.max_side / sizes.max(axis=1, keepdims=True),
+    )
+    return np.maximum(np.rint(sizes * (factor * scale)), 1).astype(np.int64)
+
+
+def augment(
+    pixels: UInt8[np.ndarray, "_ _ 3"],
+    boxes: Float[np.ndarray, "m 4"],
+    shape: tuple[int, int],
+    config: PipelineConfig,
+    augmentation: Augmentation,
+) -> Augmented:
+    """Resizes an image with its boxes, flips them, and pads the image.
+
+    Pillow resizes bilinearly, averaging over all pixels that a smaller one covers.
+
+    Args:
+        pixels: the original.
+        boxes: in its pixels.
+        shape: `(height, width)` of the result.
+        config: the sides aimed at.
+        augmentation: what to do.
+
+    Returns:
+        The image with its boxes. A box may become narrower than a pixel; it stays.
+    """
+    original = np.array(pixels.shape[:2])
+    height, width = resized_sizes(original[None], config, augmentation.scale)[0]
+    scale = np.array([height, width]) / original
+    if (height, width) != pixels.shape[:2]:
+        resized = Image.fromarray(pixels).resize(
+            (int(width), int(height)), Image.Resampling.BILINEAR, reducing_gap=2.0
+        )
+        pixels = np.asarray(resized)
+    x0, y0, x1, y1 = np.float64(boxes).T * np.tile(scale[::-1], 2)[:, None]
+    if augmentation.flip:
+        pixels = pixels[:, ::-1]
+        x0, x1 = width - x1, width - x0
+    image = np.zeros((*shape, 3), np.uint8)
+    image[:height, :width] = pixels
+    return Augmented(
+        image=image,
+        size=np.array([height, width], np.float32),
+        boxes=np.stack([x0, y0, x1, y1], axis=-1).astype(np.float32),
+        scale=scale.astype(np.float32),
+    )

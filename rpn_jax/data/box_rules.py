@@ -1,0 +1,119 @@
+"""Checks boxes, and repairs or drops them by one rule for each problem."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from .images import Header
+from .problems import Problem, Problems
+
+_MIN_SIDE = 1.0  # pixels; a box must be wider and higher
+_TOLERANCE = 1e-3  # pixels beyond the image that are a rounding error
+
+
+class Boxes(NamedTuple):
+    """The boxes of one image.
+
+    Attributes:
+        corners: `[m, 4]` `(x0, y0, x1, y1)`.
+        is_crowd: `[m]` which are regions to ignore.
+        areas: `[m]` of the objects; not above 0 where unknown.
+        categories: `[m]` equal for boxes of one category.
+    """
+
+    corners: Float[np.ndarray, "m 4"]
+    is_crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
+    categories: Float[np.ndarray, " m"]
+
+    def where(self, keep: Bool[np.ndarray, " m"]) -> "Boxes":
+        """The boxes of a mask."""
+        return Boxes(*(column[keep] for column in self))
+
+
+NO_BOXES = Boxes(np.zeros((0, 4)), np.zeros(0, bool), np.zeros(0), np.zeros(0))
+
+
+def drop_unreadable(boxes: Boxes, where: str, problems: Problems) -> Boxes:
+    """Drops boxes that are not finite.
+
+    Args:
+        boxes: of an image.
+        where: the image, to count problems for.
+        problems: counts them.
+    """
+    finite = np.all(np.isfinite(boxes.corners), axis=1)
+    problems.add(Problem.BAD_BOX, where, int((~finite).sum()))
+    return boxes.where(finite)
+
+
+def order_corners(boxes: Boxes, where: str, problems: Problems) -> Boxes:
+    """Exchanges left with right and top with bottom where they are inverted.
+
+    Args:
+        boxes: of an image, finite.
+        where: the image, to count problems for.
+        problems: counts them.
+    """
+    low = np.minimum(boxes.corners[:, :2], boxes.corners[:, 2:])
+    high = np.maximum(boxes.corners[:, :2], boxes.corners[:, 2:])
+    inverted = (low != boxes.corners[:, :2]).any(axis=1)
+    problems.add(Problem.INVERTED_BOX, where, int(inverted.sum()))
+    return boxes._replace(corners=np.concatenate([low, high], axis=1))
+
+
+def fit_to_image(
+    boxes: Boxes,
+    annotated_size: tuple[int, int] | None,
+    header: Header,
+    where: str,
+    problems: Problems,
+) -> Boxes:
+    """Turns boxes with their image, clips them, and drops thin and repeated ones.
+
+    Args:
+        boxes: of an image, with ordered corners.
+        annotated_size: `(height, width)` that the annotations give to the image.
+        header: of the image's file.
+        where: the image, to count problems for.
+        problems: counts them.
+
+    Returns:
+        Boxes in pixels of the upright image, with areas above 0.
+    """
+    if annotated_size == header.stored_size != header.size:
+        problems.add(Problem.TURNED, where, len(boxes.corners))
+        boxes = boxes._replace(corners=_turned(boxes.corners, header))
+    elif annotated_size not in (None, header.size):
+        problems.add(Problem.OTHER_SIZE, where)
+    height, width = header.size
+    corners = np.clip(boxes.corners, 0.0, np.tile([width, height], 2))
+    clipped = (np.abs(corners - boxes.corners) > _TOLERANCE).any(axis=1)
+    problems.add(Problem.CLIPPED_BOX, where, int(clipped.sum()))
+    sides = corners[:, 2:] - corners[:, :2]
+    wide = np.all(sides > _MIN_SIDE, axis=1)
+    problems.add(Problem.THIN_BOX, where, int((~wide).sum()))
+    areas = np.where(boxes.areas > 0.0, boxes.areas, sides.prod(axis=1))
+    boxes = boxes._replace(corners=corners, areas=areas).where(wide)
+    return _drop_repeated(boxes, where, problems)
+
+
+def _turned(
+    corners: Float[np.ndarray, "m 4"], header: Header
+) -> Float[np.ndarray, "m 4"]:
+    """Corners in the upright image, from those in an image stored on its side."""
+    height, width = header.size
+    x0, y0, x1, y1 = corners[:, [1, 0, 3, 2]].T
+    if header.orientation in (6, 7):
+        x0, x1 = width - x1, width - x0
+    if header.orientation in (7, 8):
+        y0, y1 = height - y1, height - y0
+    return np.stack([x0, y0, x1, y1], axis=1)
+
+
+def _drop_repeated(boxes: Boxes, where: str, problems: Problems) -> Boxes:
+    keys = np.column_stack([boxes.corners, boxes.categories, boxes.is_crowd])
+    _, first = np.unique(keys, axis=0, return_index=True)
+    problems.add(Problem.REPEATED_BOX, where, len(keys) - len(first))
+    return boxes.where(np.isin(np.arange(len(keys)), first))

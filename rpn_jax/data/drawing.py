@@ -1,0 +1,197 @@
+"""Draws pictures of textured shapes.
+
+The box of a shape is the tight bound of those of its pixels that can be seen, as a
+person would draw it. A shape of which later ones leave less than `MIN_VISIBLE` to be
+seen has no box. Lines and small patches of noise are clutter and have none.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image, ImageDraw, ImageFilter
+
+MAX_SHAPES = 15
+MIN_SIDE = 12  # pixels of the longer side of the smallest shape
+MIN_VISIBLE = 0.4  # share of a shape's pixels below which it has no box
+_EMPTY_SHARE = 0.05  # of the pictures
+_LARGEST = 0.85  # longer side of the largest shape, in shorter sides of the picture
+_OUTSIDE = 0.15  # share of a shape's side that may lie outside the picture
+_BRIGHTEST = 232  # of the background, so that its grain does not overflow a byte
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+Mask = UInt8[np.ndarray, "h w"]
+
+
+class Scene(NamedTuple):
+    """A picture and its boxes.
+
+    Attributes:
+        pixels: `[h, w, 3]` RGB.
+        boxes: `[m, 4]` around the visible pixels of the shapes.
+        areas: `[m]` number of these pixels.
+    """
+
+    pixels: Pixels
+    boxes: Float[np.ndarray, "m 4"]
+    areas: Float[np.ndarray, " m"]
+
+
+def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+    """Draws a picture.
+
+    Args:
+        rng: decides everything in it.
+        size: `(height, width)`, at least twice `MIN_SIDE`.
+
+    Returns:
+        A picture of at most `MAX_SHAPES` shapes, or of none.
+    """
+    ground_color = rng.integers(20, 220, 3)
+    canvas = _background(rng, size, ground_color)
+    number = 0 if rng.random() < _EMPTY_SHARE else int(rng.integers(1, MAX_SHAPES + 1))
+    sides = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(_LARGEST * min(size)), number))
+    owner = np.zeros(size, np.uint8)  # the number of the shape seen at a pixel
+    # Large shapes first, so that small ones lie on them and can be seen.
+    pixels_drawn = [
+        _draw_shape(rng, canvas, owner, label, side, ground_color)
+        for label, side in enumerate(np.sort(sides)[::-1].tolist(), start=1)
+    ]
+    boxes, areas = _visible_boxes(owner, pixels_drawn)
+    smooth = Image.fromarray(canvas).filter(ImageFilter.BoxBlur(0.4))
+    return Scene(np.asarray(smooth), boxes, areas)
+
+
+def _background(
+    rng: np.random.Generator, size: tuple[int, int], color: Int[np.ndarray, "3"]
+) -> Pixels:
+    height, width = size
+    cells = color + rng.integers(-30, 31, (*rng.integers(2, 8, 2), 3))
+    cells = np.clip(cells, 0, _BRIGHTEST).astype(np.uint8)
+    image = Image.fromarray(cells).resize((width, height), Image.Resampling.BILINEAR)
+    draw = ImageDraw.Draw(image)
+    for _ in range(rng.integers(0, 13)):
+        ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)
+        line_color = tuple(int(c) for c in rng.integers(0, _BRIGHTEST, 3))
+        draw.line(ends.ravel().tolist(), line_color, width=int(rng.integers(1, 3)))
+    canvas = np.array(image)
+    grain = 256 - _BRIGHTEST
+    canvas += rng.integers(0, rng.integers(2, grain), (height, width, 1), np.uint8)
+    for _ in range(rng.integers(0, 9)):
+        h, w = rng.integers(3, MIN_SIDE, 2)
+        y, x = rng.integers(0, height - h), rng.integers(0, width - w)
+        canvas[y : y + h, x : x + w] //= 2
+        canvas[y : y + h, x : x + w] += rng.integers(0, 128, (h, w, 1), np.uint8)
+    return canvas
+
+
+def _draw_shape(
+    rng: np.random.Generator,
+    canvas: Pixels,
+    owner: Mask,
+    label: int,
+    side: float,
+    ground_color: Int[np.ndarray, "3"],
+) -> int:
+    """Draws a shape, and returns of how many pixels it is."""
+    size = owner.shape[0], owner.shape[1]
+    mask, x, y = _place(_shape_mask(rng, side), rng, size)
+    # Adding a half or so to each channel, modulo 256, always gives a contrast.
+    colors = (ground_color + rng.integers(56, 200, (3, 3))) % 256
+    height, width = mask.shape
+    window = slice(y, y + height), slice(x, x + width)
+    _paint(canvas[window], mask, _texture(rng, (height, width)), colors)
+    owner[window][mask > 0] = label
+    return int(np.count_nonzero(mask))
+
+
+def _shape_mask(rng: np.random.Generator, side: float) -> Mask:
+    """1 inside the shape, 2 on its outline; the shape touches all four sides."""
+    aspect = np.exp(rng.uniform(-np.log(3.0), np.log(3.0)))
+    short = max(side * min(aspect, 1.0 / aspect), MIN_SIDE / 2)
+    width, height = round(side), round(short)
+    if aspect > 1.0:
+        width, height = height, width
+    corners = _outline(rng)
+    corners -= corners.min(axis=0)
+    corners *= np.array([width - 1, height - 1]) / corners.max(axis=0)
+    image = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(image)
+    line = int(rng.integers(0, 2 + int(side > 40)))
+    draw.polygon(corners.ravel().tolist(), 1, 2 if line else 1, width=max(line, 1))
+    if short > MIN_SIDE and rng.random() < 0.2:  # a hole makes it a ring
+        middle = np.array([width - 1, height - 1]) / 2
+        hole = middle + (corners - middle) * rng.uniform(0.4, 0.65)
+        draw.polygon(hole.ravel().tolist(), 0, 2 if line else 0)
+    return np.asarray(image)
+
+
+def _outline(rng: np.random.Generator) -> Float[np.ndarray, "corners 2"]:
+    """The corners of an ellipse, rectangle, triangle, polygon or star."""
+    number = int(rng.choice([3, 4, 5, 7, 10, 40], p=[0.15, 0.25, 0.1, 0.1, 0.15, 0.25]))
+    turn = rng.uniform(0.0, 2.0 * np.pi) if rng.random() < 0.5 else np.pi / 4
+    angles = turn + np.arange(number) * 2.0 * np.pi / number
+    radii = np.ones(number)
+    if number in (5, 7):
+        radii = rng.uniform(0.7, 1.0, number)
+    elif number == 10:
+        radii[1::2] = rng.uniform(0.4, 0.6)
+    return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+
+def _place(
+    mask: UInt8[np.ndarray, "_ _"], rng: np.random.Generator, size: tuple[int, int]
+) -> tuple[Mask, int, int]:
+    """What of a mask lies in the picture, and the column and row where it begins."""
+    top, left = (
+        round(rng.uniform(-_OUTSIDE * part, whole - (1 - _OUTSIDE) * part))
+        for part, whole in zip(mask.shape, size, strict=True)
+    )
+    inside = mask[max(-top, 0) : size[0] - top, max(-left, 0) : size[1] - left]
+    return inside, max(left, 0), max(top, 0)
+
+
+def _texture(rng: np.random.Generator, shape: tuple[int, int]) -> Mask:
+    """Weights from 0 to 255 of a second colour: plain, gradient, stripes and others."""
+    kind = rng.integers(0, 5)
+    if kind == 0:
+        return np.zeros(shape, np.uint8)
+    if kind == 1:
+        cells = Image.fromarray(rng.integers(0, 256, rng.integers(3, 12, 2), np.uint8))
+        return np.asarray(cells.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+    angle, period = rng.uniform(0.0, np.pi), rng.uniform(4.0, 16.0)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    rows, columns = rows.astype(np.float32), columns.astype(np.float32)
+    along = np.cos(angle) * columns + np.sin(angle) * rows
+    if kind == 2:
+        along -= along.min()
+        return (along * (255.0 / along.max())).astype(np.uint8)
+    bands = along % period < period / 2
+    if kind == 3:
+        across = np.cos(angle) * rows - np.sin(angle) * columns
+        bands = bands ^ (across % period < period / 2)
+    return bands * np.uint8(255)
+
+
+def _paint(
+    window: Pixels, mask: Mask, weights: Mask, colors: Int[np.ndarray, "3 3"]
+) -> None:
+    """Draws a shape into a window of the picture."""
+    steps = np.arange(256)[:, None]
+    palette = (colors[0] + (colors[1] - colors[0]) * steps // 255).astype(np.uint8)
+    np.copyto(window, palette[weights], where=mask[..., None] == 1)
+    window[mask == 2] = colors[2]
+
+
+def _visible_boxes(
+    owner: Mask, pixels_drawn: list[int]
+) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"]]:
+    visible = np.bincount(owner.ravel(), minlength=len(pixels_drawn) + 1)[1:]
+    labels = 1 + np.flatnonzero(visible > MIN_VISIBLE * np.array(pixels_drawn))
+    boxes = np.zeros((len(labels), 4), np.float32)
+    for box, label in zip(boxes, labels, strict=True):
+        seen = owner == label
+        columns = np.flatnonzero(seen.any(axis=0))
+        rows = np.flatnonzero(seen.any(axis=1))
+        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes, visible[labels - 1].astype(np.float32)

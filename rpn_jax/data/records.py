@@ -1,0 +1,90 @@
+"""What every data set gives: images, and the boxes of their objects."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from .problems import Problems
+
+ENDLESS = 2**31 - 1  # the length of a source that has an image for every row
+
+
+class GroundTruth(NamedTuple):
+    """What is known about one image, in pixels of the upright original.
+
+    Attributes:
+        image_id: the number that the annotations give to the image.
+        size: `(height, width)`.
+        boxes: `[m, 4]` `(x0, y0, x1, y1)`, crowds included.
+        is_crowd: `[m]` whether a box marks a region to ignore instead of an object.
+        areas: `[m]` of the object's segmentation where known, else of its box.
+        name: the file's name, for messages and pictures.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    boxes: Float[np.ndarray, "m 4"]
+    is_crowd: Bool[np.ndarray, " m"]
+    areas: Float[np.ndarray, " m"]
+    name: str
+
+
+class Decoded(NamedTuple):
+    """The pixels of one image.
+
+    Attributes:
+        pixels: `[h, w, 3]` upright RGB.
+        truncated: whether the file is damaged, and pixels are missing below.
+    """
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    truncated: bool
+
+
+class ImageError(ValueError):
+    """An image file cannot be read; the message says which and why."""
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """A data set: images in rows, which may be read in any order and by any thread.
+
+    Attributes:
+        problems: what the reader had to repair or leave out.
+        image_sizes: `[n, 2]` `(height, width)` of every upright image.
+        num_boxes: `[n]` how many boxes an image has, or an upper bound.
+    """
+
+    problems: Problems
+    image_sizes: Int[np.ndarray, "n 2"]
+    num_boxes: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        """Number of images, or `ENDLESS`."""
+        ...
+
+    def truth(self, row: int) -> GroundTruth:
+        """The boxes of an image."""
+        ...
+
+    def decode(self, row: int) -> Decoded:
+        """The pixels of an image, and whether they are complete.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        ...
+
+    def pixels(self, row: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The pixels of an image.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        return self.decode(row).pixels
+
+
+def is_endless(source: ImageSource) -> bool:
+    """Whether a source has an image for every row, so that no epoch ends."""
+    return len(source) >= ENDLESS

@@ -1,0 +1,171 @@
+"""Reads annotations in PASCAL VOC's XML format.
+
+Coordinates are 1-based pixels, both ends included, so that a box begins one pixel left
+of `xmin` and above `ymin`. Difficult objects become regions to ignore. XML entities are
+not expanded. `Problem` has the other rules.
+"""
+
+import math
+import pathlib
+import xml.etree.ElementTree as ElementTree
+
+import defusedxml.ElementTree
+import numpy as np
+
+from .box_rules import Boxes, drop_unreadable, order_corners
+from .files import Annotated, FileSource, open_annotated
+from .images import ImageFolder
+from .problems import Problem, Problems
+
+
+def read_voc(
+    folder: str | pathlib.Path,
+    split: str | None = None,
+    images: str | pathlib.Path | None = None,
+) -> FileSource:
+    """Opens a data set in PASCAL VOC's format.
+
+    Args:
+        folder: holds the XML files, or their folder `Annotations`.
+        split: the images of `ImageSets/Main/<split>.txt`, where there are such lists;
+            otherwise all.
+        images: the folder of the images. By default `JPEGImages` or `images` in the
+            folder or beside it, or a folder of XML files: whichever has the images.
+
+    Returns:
+        The images by name or in the order of the list, numbered from 1.
+
+    Raises:
+        ValueError: there is no XML file or no such split, or no image or no object is
+            found.
+    """
+    root = pathlib.Path(folder)
+    problems = Problems()
+    files = _list_files(root, split, problems)
+    parsed = [(file, _parse(file, problems)) for file in files]
+    annotated = [
+        _read_image(number, file, tree, problems)
+        for number, (file, tree) in enumerate(parsed, start=1)
+        if tree is not None
+    ]
+    candidates = [
+        root / "JPEGImages",
+        root / "images",
+        root.parent / "JPEGImages",
+        root.parent / "images",
+        root,
+        _annotation_folder(root),
+    ]
+    folders = candidates if images is None else [pathlib.Path(images)]
+    return open_annotated(annotated, folders, root, problems)
+
+
+def voc_splits(folder: str | pathlib.Path) -> tuple[str, ...]:
+    """The names that `split` of `read_voc` can have, which may be none.
+
+    Args:
+        folder: of the data set.
+    """
+    lists = pathlib.Path(folder).glob("ImageSets/Main/*.txt")
+    return tuple(sorted(path.stem for path in lists))
+
+
+def _annotation_folder(root: pathlib.Path) -> pathlib.Path:
+    names = ("Annotations", "annotations")
+    return next((root / name for name in names if (root / name).is_dir()), root)
+
+
+def _list_files(
+    root: pathlib.Path, split: str | None, problems: Problems
+) -> list[pathlib.Path]:
+    folder = _annotation_folder(root)
+    splits = voc_splits(root)
+    if split is None or not splits:
+        files = sorted(folder.glob("*.xml"))
+        if not files:
+            raise ValueError(
+                f"read_voc needs XML files in {folder}, got none. Name the folder that "
+                "holds them or their folder `Annotations`."
+            )
+        return files
+    if split not in splits:
+        raise ValueError(
+            f"read_voc needs one of the splits {', '.join(splits)} of {root}, got "
+            f"{split!r}."
+        )
+    text = (root / f"ImageSets/Main/{split}.txt").read_text(
+        encoding="utf-8-sig", errors="replace"
+    )
+    return _listed_files(text, ImageFolder(folder), problems)
+
+
+def _listed_files(
+    text: str, folder: ImageFolder, problems: Problems
+) -> list[pathlib.Path]:
+    """The annotation files of the names in a list, each once."""
+    files: dict[pathlib.Path, None] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        # The list of a class has a number after the name, which may hold spaces.
+        names = [line, line.rsplit(maxsplit=1)[0]]
+        found = [folder.find(f"{name}.xml") for name in names]
+        path, problem = next((f for f in found if f[0] is not None), found[0])
+        if path is None:
+            outside = problem is Problem.OUTSIDE_FOLDER
+            problems.add(problem if outside else Problem.MISSING_XML, line)
+        elif path in files:
+            problems.add(Problem.REPEATED_IMAGE, line)
+        else:
+            files[path] = None
+    return list(files)
+
+
+def _parse(file: pathlib.Path, problems: Problems) -> ElementTree.Element | None:
+    try:
+        root = defusedxml.ElementTree.parse(file).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError, OSError):
+        root = None
+    if root is None or root.tag != "annotation":
+        problems.add(Problem.BAD_XML, file.name)
+        return None
+    return root
+
+
+def _read_image(
+    number: int, file: pathlib.Path, root: ElementTree.Element, problems: Problems
+) -> Annotated:
+    """Files are named after their image; what `filename` says is often outdated."""
+    filename = (root.findtext("filename") or "").strip()
+    extension = pathlib.PurePath(filename).suffix or ".jpg"
+    own_name = file.stem + extension
+    height, width = (_to_float(root, f"size/{side}") for side in ("height", "width"))
+    known = math.isfinite(height + width)
+    return Annotated(
+        image_id=number,
+        names=(own_name, filename) if filename else (own_name,),
+        size=(int(height), int(width)) if known else None,
+        boxes=_read_boxes(root.findall("object"), own_name, problems),
+    )
+
+
+def _read_boxes(
+    objects: list[ElementTree.Element], where: str, problems: Problems
+) -> Boxes:
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    names = [item.findtext("name") for item in objects]
+    corners = [[_to_float(i, f"bndbox/{side}") for side in sides] for i in objects]
+    boxes = Boxes(
+        corners=np.array(corners).reshape(-1, 4),
+        is_crowd=np.array([_to_float(i, "difficult") == 1.0 for i in objects], bool),
+        areas=np.zeros(len(objects)),
+        categories=np.array([names.index(name) for name in names], float),
+    )
+    boxes = order_corners(drop_unreadable(boxes, where, problems), where, problems)
+    return boxes._replace(corners=boxes.corners - (1.0, 1.0, 0.0, 0.0))
+
+
+def _to_float(element: ElementTree.Element, path: str) -> float:
+    """The number in an element, or NaN."""
+    try:
+        return float(element.findtext(path) or "nan")
+    except ValueError:
+        return math.nan
