@@ -1,0 +1,83 @@
+"""Inspection: do the anchors fit the boxes, asked before any training."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..anchors import make_anchors
+from ..config import AnchorConfig, TargetConfig
+from .coverage import FeatureShapes, ImageBoxes, Size, cover, have_anchor
+from .report import AnchorReport, Suggestion
+from .suggest import suggest_anchors
+
+
+def inspect_anchors(
+    images: Sequence[ImageBoxes],
+    *,
+    anchors: AnchorConfig = AnchorConfig(),
+    targets: TargetConfig = TargetConfig(),
+    feature_shapes: FeatureShapes | None = None,
+    max_matched_images: int = 500,
+) -> AnchorReport:
+    """Measures how well anchors cover the boxes of a data set, and suggests others.
+
+    The best IoU of a box is exact, for all boxes. Whether it keeps an anchor for
+    itself, or loses all to other boxes, takes the matching of a whole image, which is
+    done for some images, evenly spaced.
+
+    Args:
+        images: the objects of every image, as `scaled` makes them.
+        anchors: their shapes and spacing.
+        targets: the rules that match them.
+        feature_shapes: gives `(height, width)` of every level for a padded size; None
+            divides by the strides and rounds up.
+        max_matched_images: how many images to match.
+
+    Returns:
+        The report; without any box it is empty, and suggests nothing.
+    """
+    shapes_of = feature_shapes or _divider(anchors)
+    num_images = len(images)
+    images = [image for image in images if len(image.boxes)]
+    sides = np.concatenate(
+        [
+            np.zeros((0, 2)),
+            *(image.boxes[:, 2:] - image.boxes[:, :2] for image in images),
+        ]
+    )
+    best_iou = cover(images, anchors, targets, shapes_of)
+    other = suggest_anchors(sides, anchors)
+    matched = _evenly_spaced(images, max_matched_images)
+    has_anchor = [
+        have_anchor(image, make_anchors(anchors, shapes_of(image.padded_size)), targets)
+        for image in matched
+    ]
+    return AnchorReport(
+        anchors=anchors,
+        targets=targets,
+        num_images=num_images,
+        sides=sides,
+        best_iou=best_iou,
+        num_matched_images=len(matched),
+        num_matched_objects=sum(map(len, has_anchor)),
+        num_unmatched=sum(int((~found).sum()) for found in has_anchor),
+        suggestion=other
+        and Suggestion(other, cover(images, other, targets, shapes_of)),
+    )
+
+
+def _divider(anchors: AnchorConfig) -> FeatureShapes:
+    def feature_shapes(padded_size: Size) -> list[Size]:
+        height, width = padded_size
+        return [
+            (math.ceil(height / y), math.ceil(width / x))
+            for y, x in anchors.level_strides
+        ]
+
+    return feature_shapes
+
+
+def _evenly_spaced(images: Sequence[ImageBoxes], number: int) -> list[ImageBoxes]:
+    number = min(number, len(images))
+    return [images[i * len(images) // number] for i in range(number)]

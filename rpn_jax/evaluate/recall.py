@@ -1,0 +1,79 @@
+"""Evaluation: the recall of proposals over a data set."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._typing import Float, Int
+from ..data.records import GroundTruth
+from .coco import count_by_coco
+from .detectron2 import count_by_detectron2
+from .overlaps import find_overlaps
+from .report import CURVE_LIMITS, ImageProposals, Recall, Report, checked, in_sizes
+
+
+def evaluate(
+    truths: Sequence[GroundTruth], proposals: Sequence[ImageProposals]
+) -> Report:
+    """Average recall of class-agnostic proposals.
+
+    Counted twice: as COCO counts, by faster-coco-eval, and as detectron2 does.
+
+    Args:
+        truths: of every image. Crowds are no objects to be found.
+        proposals: of the same images, in any order; an image may have none, or be left
+            out. Only the best 1,000 of an image count.
+
+    Returns:
+        Recall by IoU, by size of the object and by number of proposals.
+
+    Raises:
+        ValueError: an image comes twice, or has proposals and no truth, or has boxes or
+            scores that are not finite, or not as many.
+    """
+    _check_images(truths, proposals)
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    by_image = {image.image_id: checked(image, "evaluate") for image in proposals}
+    in_order = [
+        by_image.get(truth.image_id, ImageProposals(truth.image_id, *nothing))
+        for truth in truths
+    ]
+    overlaps = find_overlaps(truths, in_order, CURVE_LIMITS[-1])
+    num_objects = in_sizes(overlaps.objects.areas).sum(axis=1)
+    return Report(
+        coco=_recall(count_by_coco(overlaps), num_objects),
+        detectron2=_recall(count_by_detectron2(overlaps), num_objects),
+        num_images=len(truths),
+        num_objects=num_objects,
+        num_proposals=sum(len(image.scores) for image in proposals),
+    )
+
+
+def _recall(
+    found: Float[np.ndarray, "t s l"], num_objects: Int[np.ndarray, " s"]
+) -> Recall:
+    number = num_objects[None, :, None].astype(float)
+    unknown = np.full(found.shape, np.nan)
+    return Recall(np.divide(found, number, out=unknown, where=number > 0.0))
+
+
+def _check_images(
+    truths: Sequence[GroundTruth], proposals: Sequence[ImageProposals]
+) -> None:
+    for name, images in (("truths", truths), ("proposals", proposals)):
+        counts = Counter(image.image_id for image in images)
+        twice = [image_id for image_id, number in counts.items() if number > 1]
+        if twice:
+            raise ValueError(
+                f"evaluate needs each image once, got {len(twice)} image ids more than "
+                f"once in {name}, {twice[0]} for example. Merge or rename those."
+            )
+    known = {truth.image_id for truth in truths}
+    unknown = [image.image_id for image in proposals if image.image_id not in known]
+    if unknown:
+        raise ValueError(
+            "evaluate needs the truth of every image with proposals, got "
+            f"{len(unknown)} images without, {unknown[0]} for example. Pass those of "
+            "one data set."
+        )

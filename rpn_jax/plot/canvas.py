@@ -1,0 +1,134 @@
+"""Figures, images and boxes: what all pictures are made of.
+
+One colour has one meaning in all pictures. They are those of Okabe and Ito, which
+people of every colour vision tell apart (https://jfly.uni-koeln.de/color/).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from .._typing import Float
+
+FOUND = "#009E73"  # an object that has what it needs
+MISSED = "#D55E00"  # an object that lacks it
+PROPOSAL = "#56B4E9"
+ANCHOR = "#CC79A7"
+POSITIVE = "#0072B2"
+NEGATIVE = "#D55E00"
+IGNORED = "#999999"
+OBJECTS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")  # in turn
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure that belongs to no window, and whose parts do not overlap.
+
+    Args:
+        width: inches.
+        height: inches.
+    """
+    return Figure(figsize=(width, height), layout="constrained", dpi=120)
+
+
+def image_axes(images: Sequence[Pixels], *, columns: int) -> tuple[Figure, list[Axes]]:
+    """A figure with every image in a grid.
+
+    Args:
+        images: at least one, of any sizes.
+        columns: how many stand beside each other, at most.
+    """
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    aspect = float(np.mean([image.shape[0] / image.shape[1] for image in images]))
+    width = 12.0 / columns if columns > 1 else 9.0
+    figure = new_figure(columns * width, rows * (width * aspect + 0.25) + 0.3)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for ax in axes[len(images) :]:
+        ax.set_axis_off()
+    for ax, image in zip(axes, images, strict=False):
+        draw_image(ax, image)
+    return figure, axes[: len(images)]
+
+
+def draw_image(ax: Axes, image: Pixels) -> None:
+    """Shows an image with the corner of its first pixel at `(0, 0)`, as boxes have it.
+
+    Args:
+        ax: where to draw.
+        image: RGB.
+    """
+    height, width = image.shape[:2]
+    ax.imshow(image, extent=(0, width, height, 0), interpolation="antialiased")
+    ax.set_xlim(0, width)
+    ax.set_ylim(height, 0)
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def draw_boxes(
+    ax: Axes,
+    boxes: Float[np.ndarray, "k 4"],
+    color: str | Sequence[str],
+    *,
+    line_width: float = 1.5,
+    line_style: str = "-",
+    alpha: float = 1.0,
+    cased: bool = False,
+    label: str | None = None,
+) -> None:
+    """Draws the outlines of boxes.
+
+    Args:
+        ax: where to draw.
+        boxes: `(x0, y0, x1, y1)` in pixels of the image.
+        color: of all boxes, or of each.
+        line_width: points.
+        line_style: of matplotlib.
+        alpha: from 0, unseen, to 1, opaque.
+        cased: gives each line dark edges, so that it stands out on any image.
+        label: for the legend.
+    """
+    boxes = np.asarray(boxes)
+    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
+    lines = LineCollection(
+        list(corners),
+        colors=color or IGNORED,  # a legend asks for a colour even without a box
+        linewidths=line_width,
+        linestyles=line_style,
+        alpha=alpha,
+        label=label,
+        capstyle="projecting",
+    )
+    if cased:
+        lines.set_path_effects(
+            [withStroke(linewidth=line_width + 1.5, foreground="black", alpha=0.6)]
+        )
+    ax.add_collection(lines, autolim=False)
+
+
+def legend_below(figure: Figure, ax: Axes) -> None:
+    """Puts the legend of a picture under it, where it hides nothing."""
+    handles, labels = ax.get_legend_handles_labels()
+    style = {"frameon": False, "fontsize": 9, "columnspacing": 1.2}
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, **style)
+
+
+def finish_chart(
+    ax: Axes,
+    *,
+    title: str | None = None,
+    place: Literal["best", "lower right"] = "best",
+) -> None:
+    """Gives a chart its legend, and faint lines to read it by."""
+    ax.legend(title=title, loc=place, frameon=False, fontsize=9)
+    ax.grid(alpha=0.25)
+    ax.spines[["top", "right"]].set_visible(False)

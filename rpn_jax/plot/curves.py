@@ -1,0 +1,124 @@
+"""Curves of training and of recall."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .._typing import Float, Int
+from ..evaluate import Recall, Report
+from ..evaluate.report import CURVE_LIMITS, IOU_THRESHOLDS, LIMITS
+from . import canvas
+
+_SIZES = {"all": "black", "small": "#E69F00", "medium": "#009E73", "large": "#0072B2"}
+_LINES = ("black", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
+
+
+def plot_losses(
+    steps: Int[np.ndarray, " t"],
+    losses: Mapping[str, Float[np.ndarray, " t"]],
+    learning_rate: Float[np.ndarray, " t"],
+    *,
+    smoothing: float = 0.03,
+) -> Figure:
+    """Losses over the steps of a training, raw and smoothed, over the learning rate.
+
+    Args:
+        steps: of the records.
+        losses: by name; NaN where a step was left out.
+        learning_rate: at the same steps.
+        smoothing: over which share of the training the thick lines average.
+    """
+    figure = canvas.new_figure(9.0, 5.5)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    window = max(1.0, smoothing * len(steps))
+    for (name, values), color in zip(losses.items(), _LINES, strict=False):
+        upper.plot(steps, values, color=color, alpha=0.2, lw=0.8)
+        upper.plot(steps, smooth(values, window), color=color, lw=2, label=name)
+    finite = np.concatenate([values[np.isfinite(values)] for values in losses.values()])
+    if len(finite):
+        # The first steps may be far above all others.
+        upper.set_ylim(0.0, 1.1 * float(np.quantile(finite, 0.995)) or 1.0)
+    upper.set_ylabel("loss (thick: moving average)")
+    lower.plot(steps, learning_rate, color=canvas.IGNORED, lw=2, label="learning rate")
+    lower.set_xlabel("step")
+    lower.set_ylim(bottom=0.0)
+    for ax in (upper, lower):
+        canvas.finish_chart(ax)
+    return figure
+
+
+def smooth(values: Float[np.ndarray, " t"], window: float) -> Float[np.ndarray, " t"]:
+    """An exponential moving average that starts without bias and passes over NaN.
+
+    Args:
+        values: at equal steps.
+        window: over about how many of them to average, at least 1.
+
+    Returns:
+        The averages; NaN until the first finite value.
+
+    >>> smooth(np.array([2.0, np.nan, 4.0]), 1.0)
+    array([2., 2., 4.])
+    """
+    decay = 1.0 - 1.0 / window
+    total = weight = 0.0
+    averages = np.full(len(values), np.nan)
+    for i, value in enumerate(values.tolist()):
+        if np.isfinite(value):
+            total, weight = decay * total + value, decay * weight + 1.0
+        averages[i] = total / weight if weight else np.nan
+    return averages
+
+
+def plot_recall(report: Report) -> Figure:
+    """Recall over IoU and over the number of proposals, beside each other.
+
+    Args:
+        report: what `evaluate` returns; the recall is COCO's.
+    """
+    figure = canvas.new_figure(11.0, 4.3)
+    left, right = figure.subplots(1, 2)
+    draw_recall_over_iou(left, report.coco)
+    draw_recall_over_limits(right, report.coco)
+    return figure
+
+
+def draw_recall_over_iou(ax: Axes, recall: Recall) -> None:
+    """Draws the share of objects found over the IoU, a line for each of `LIMITS`.
+
+    Args:
+        ax: where to draw.
+        recall: by either way of counting.
+    """
+    for row, limit in reversed(list(enumerate(LIMITS))):
+        values = recall.over_iou(limit)
+        label = f"best {limit:,}, AR {values.mean():.3f}"
+        style = {
+            "color": _LINES[row],
+            "lw": 1.0 + 0.8 * row,
+        }  # seen where they coincide
+        ax.plot(IOU_THRESHOLDS, values, "o-", ms=4.0, label=label, **style)
+    ax.set(xlabel="IoU that counts as found", ylabel="recall", xlim=(0.5, 0.95))
+    ax.set_xticks(np.arange(0.5, 0.96, 0.05), minor=False)
+    ax.set_ylim(0.0, 1.0)
+    canvas.finish_chart(ax, title="proposals an image")
+
+
+def draw_recall_over_limits(ax: Axes, recall: Recall) -> None:
+    """Draws average recall over the number of proposals, a line for each size.
+
+    Args:
+        ax: where to draw.
+        recall: by either way of counting.
+    """
+    for size, color in _SIZES.items():
+        values = recall.over_limits(size=size)
+        width = 2.5 if size == "all" else 1.5
+        ax.plot(CURVE_LIMITS, values, "o-", color=color, lw=width, ms=3.5, label=size)
+    ax.set_xscale("log")
+    ax.set_xticks(LIMITS, [f"{limit:,}" for limit in LIMITS], minor=False)
+    ax.set(xlabel="proposals an image", ylabel="average recall, IoU 0.5 to 0.95")
+    ax.set_ylim(0.0, 1.0)
+    canvas.finish_chart(ax, title="objects")

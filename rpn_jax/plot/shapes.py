@@ -1,0 +1,140 @@
+"""Pictures of the shapes of boxes beside those of anchors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .._typing import Float
+from ..anchor_report import AnchorReport
+from ..anchors import cell_anchors
+from ..config import AnchorConfig
+from . import canvas
+
+_SIZE_TICKS = 2.0 ** np.arange(2, 11)
+_ASPECT_TICKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def plot_anchor_report(report: AnchorReport) -> Figure:
+    """Shapes, sizes and aspects of the boxes against the anchors, and the best IoU.
+
+    Args:
+        report: what `inspect_anchors` returns.
+    """
+    figure = canvas.new_figure(11.0, 8.5)
+    axes = figure.subplots(2, 2)
+    draw_shapes(axes[0, 0], report.sides, report.anchors)
+    draw_best_iou(axes[0, 1], report)
+    draw_sizes(axes[1, 0], report.sides, report.anchors)
+    draw_aspects(axes[1, 1], report.sides, report.anchors)
+    return figure
+
+
+def draw_shapes(
+    ax: Axes, sides: Float[np.ndarray, "o 2"], anchors: AnchorConfig
+) -> None:
+    """Draws the widths and heights of boxes, and the shapes of the anchors.
+
+    Args:
+        ax: where to draw.
+        sides: `(width, height)` of the boxes in pixels of the network's input.
+        anchors: their configuration.
+    """
+    proper = sides[(sides > 0.0).all(axis=1)]
+    if len(proper) > 2000:
+        bins = {"gridsize": 40, "bins": "log", "cmap": "Greys", "mincnt": 1}
+        ax.hexbin(*proper.T, xscale="log", yscale="log", **bins)
+    else:
+        ax.scatter(*proper.T, s=8, color=canvas.IGNORED, alpha=0.6, linewidths=0)
+    ax.set(xscale="log", yscale="log", xlabel="width, px", ylabel="height, px")
+    shapes = _shapes(anchors)
+    label = f"{len(shapes)} shapes of anchors"
+    ax.scatter(*shapes.T, s=60, marker="+", lw=2, color=canvas.ANCHOR, label=label)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(_SIZE_TICKS, [f"{tick:g}" for tick in _SIZE_TICKS])
+        axis.set_ticks([], minor=True)
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_title(f"{len(sides):,} boxes", size=10)
+    canvas.finish_chart(ax, place="lower right")
+
+
+def draw_sizes(
+    ax: Axes, sides: Float[np.ndarray, "o 2"], anchors: AnchorConfig
+) -> None:
+    """Draws a histogram of the boxes' sizes, with a line at each size of anchor.
+
+    Args:
+        ax: where to draw.
+        sides: `(width, height)` of the boxes in pixels of the network's input.
+        anchors: their configuration.
+    """
+    proper = sides[(sides > 0.0).all(axis=1)]
+    sizes = sorted({size for level in anchors.level_sizes for size in level})
+    _draw_histogram(ax, np.sqrt(proper.prod(axis=1)), sizes, "sizes of anchors")
+    ax.set_xticks(_SIZE_TICKS, [f"{tick:g}" for tick in _SIZE_TICKS])
+    ax.set(xlabel="side of the square of equal area, px")
+
+
+def draw_aspects(
+    ax: Axes, sides: Float[np.ndarray, "o 2"], anchors: AnchorConfig
+) -> None:
+    """Draws a histogram of the boxes' aspects, with a line at each of the anchors'.
+
+    Args:
+        ax: where to draw.
+        sides: `(width, height)` of the boxes in pixels of the network's input.
+        anchors: their configuration.
+    """
+    proper = sides[(sides > 0.0).all(axis=1)]
+    aspects = proper[:, 1] / proper[:, 0]
+    _draw_histogram(ax, aspects, anchors.aspect_ratios, "aspects of anchors")
+    ax.set_xticks(_ASPECT_TICKS, [f"{tick:g}" for tick in _ASPECT_TICKS])
+    ax.set(xlabel="height over width")
+
+
+def draw_best_iou(ax: Axes, report: AnchorReport) -> None:
+    """Draws a histogram of the best IoU of boxes with any anchor, given and suggested.
+
+    Args:
+        ax: where to draw.
+        report: what `inspect_anchors` returns.
+    """
+    bins = np.linspace(0.0, 1.0, 41).tolist()
+    label = f"anchors as given, mean {_mean(report.best_iou)}"
+    ax.hist(report.best_iou, bins, color=canvas.IGNORED, label=label)
+    if report.suggestion is not None:
+        best = report.suggestion.best_iou
+        style = {"histtype": "step", "color": canvas.FOUND, "lw": 2}
+        ax.hist(best, bins, label=f"as suggested, mean {_mean(best)}", **style)
+    threshold = report.targets.positive_iou
+    ax.axvline(threshold, color="black", lw=1.2, ls="--")
+    ax.text(threshold, 1.0, " positive", va="top", transform=ax.get_xaxis_transform())
+    ax.set(xlabel="best IoU with any anchor", ylabel="boxes", xlim=(0.0, 1.0))
+    canvas.finish_chart(ax)
+
+
+def _draw_histogram(
+    ax: Axes, values: Float[np.ndarray, " o"], lines: Sequence[float], label: str
+) -> None:
+    """On a logarithmic axis, eight bins to the doubling."""
+    octaves = np.log2(np.concatenate([values, lines]))
+    bins = 2.0 ** np.arange(
+        np.floor(octaves.min()), np.ceil(octaves.max()) + 0.1, 1 / 8
+    )
+    ax.hist(values, bins.tolist(), color=canvas.IGNORED)
+    for line in lines:
+        ax.axvline(line, color=canvas.ANCHOR, lw=2, label=label)
+        label = "_"
+    ax.set_xscale("log", base=2)
+    ax.set(ylabel="boxes", xlim=(bins[0], bins[-1]))
+    canvas.finish_chart(ax)
+
+
+def _shapes(anchors: AnchorConfig) -> Float[np.ndarray, "a 2"]:
+    boxes = np.concatenate(cell_anchors(anchors))
+    return boxes[:, 2:] - boxes[:, :2] + (anchors.rounding == "legacy")
+
+
+def _mean(values: Float[np.ndarray, " o"]) -> str:
+    return f"{values.mean():.2f}" if len(values) else "-"
