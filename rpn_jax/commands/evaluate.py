@@ -1,0 +1,62 @@
+"""`rpn-jax evaluate`: the recall of a trained network on a data set."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from ..data import open_source
+from ..train import load_run, log_problems, open_sources
+from . import flags
+from .results import write_evaluation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """The recall of a trained network on a data set, with pictures.
+
+    Attributes:
+        run: folder of the training run; its newest checkpoint is evaluated.
+        data: a COCO JSON file, a folder with VOC XML, or `scenes`; None takes the
+            validation images of the run.
+        images: folder of the images; None looks beside the annotations.
+        split: of a VOC folder, the list `ImageSets/Main/<split>.txt`.
+        out: folder for recall, pictures and proposals; None takes `evaluation` in the
+            run's.
+        batch_size: images of a batch.
+    """
+
+    run: str
+    data: str | None = None
+    images: str | None = None
+    split: str | None = None
+    out: str | None = None
+    batch_size: int = 8
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Evaluates a run.
+
+    Args:
+        arguments: of the command line, after `evaluate`.
+
+    Returns:
+        The recall as a table, and where the results are.
+    """
+    options = flags.parse(EvaluateConfig, arguments, name="evaluate")
+    trained = load_run(options.run)
+    if options.data is None:
+        source = open_sources(trained.config).val
+    else:
+        split = options.split or ("val" if options.data == "scenes" else None)
+        source = open_source(options.data, images=options.images, split=split)
+    log_problems(source)
+    folder = pathlib.Path(options.out or pathlib.Path(options.run) / "evaluation")
+    report = write_evaluation(
+        trained.model,
+        source,
+        folder,
+        pipeline=trained.config.pipeline,
+        config=trained.config.rpn,
+        batch_size=options.batch_size,
+    )
+    return f"{report.table()}\n\nStep {trained.step}. Results are in {folder}."

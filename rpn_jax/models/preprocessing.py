@@ -1,0 +1,64 @@
+"""What the weights of a network expect its images to be."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._typing import Array, Float, Int
+
+Triple = tuple[float, float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """From bytes to the numbers that a network was trained on.
+
+    Attributes:
+        scale: what a byte is divided by first.
+        mean: of every channel, in `order`, subtracted after that.
+        std: of every channel, in `order`, divided by last.
+        order: of the channels that the network takes. Images are RGB.
+    """
+
+    scale: float = 255.0
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    order: Literal["RGB", "BGR"] = "RGB"
+
+    def normalize(
+        self,
+        images: jax.Array | np.ndarray,
+        image_sizes: Float[Array, "b 2"] | Int[Array, "b 2"],
+    ) -> Float[jax.Array, "b h w 3"]:
+        """The network's input, with zeros wherever an image does not reach.
+
+        Args:
+            images: `[b h w 3]` RGB bytes, padded at the bottom and on the right.
+            image_sizes: `(height, width)` of every image without its padding.
+
+        Returns:
+            float32.
+        """
+        factor = 1.0 / (np.float64(self.scale) * np.array(self.std))
+        offset = -np.array(self.mean) / np.array(self.std)
+        x = jnp.asarray(images).astype(jnp.float32)
+        if self.order == "BGR":
+            x = x[..., ::-1]
+        shape = (1, 1, 1, 3)
+        x = x * factor.astype(np.float32).reshape(shape)
+        x = x + offset.astype(np.float32).reshape(shape)
+        return jnp.where(_is_image(x.shape, jnp.asarray(image_sizes)), x, 0.0)
+
+
+IMAGENET = Preprocessing()
+
+
+def _is_image(shape: tuple[int, ...], image_sizes: jax.Array) -> jax.Array:
+    """Which pixels belong to the images, `[b h w 1]`."""
+    sizes = image_sizes.astype(jnp.float32).reshape(-1, 2, 1, 1, 1)
+    rows = jnp.arange(shape[1], dtype=jnp.float32).reshape(1, -1, 1, 1)
+    columns = jnp.arange(shape[2], dtype=jnp.float32).reshape(1, 1, -1, 1)
+    return (rows < sizes[:, 0]) & (columns < sizes[:, 1])

@@ -1,0 +1,128 @@
+"""Residual networks of 18, 34, 50 and 101 layers."""
+
+import functools
+
+import jax
+from flax import nnx
+
+from .._typing import Float
+from .layers import Builder, Layer, Sequential, max_pool
+from .trunk import Step, Trunk
+
+NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+WIDTHS = (64, 128, 256, 512)
+POOL = functools.partial(max_pool, size=3, stride=2, padding=1)
+
+
+class BasicBlock(nnx.Module):
+    """Two 3x3 convolutions around which the input is added: of ResNet-18 and -34."""
+
+    expansion = 1
+
+    def __init__(
+        self, build: Builder, inputs: int, width: int, stride: int, _: bool
+    ) -> None:
+        """Makes the layers, under torchvision's names.
+
+        Args:
+            build: makes layers.
+            inputs: channels before it.
+            width: channels after it.
+            stride: of the first convolution.
+        """
+        self.conv1 = build.conv(inputs, width, stride=stride)
+        self.bn1 = build.normalize(width)
+        self.conv2 = build.conv(width, width)
+        self.bn2 = build.normalize(width)
+        self.downsample = _downsample(build, inputs, width, stride)
+
+    def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b _ _ _"]:
+        """Adds what the convolutions make of `x` to it."""
+        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nnx.Module):
+    """1x1, 3x3 and 1x1 around which the input is added: of ResNet-50 and -101."""
+
+    expansion = 4
+
+    def __init__(
+        self, build: Builder, inputs: int, width: int, stride: int, stride_in_1x1: bool
+    ) -> None:
+        """Makes the layers, under torchvision's names.
+
+        Args:
+            build: makes layers.
+            inputs: channels before it.
+            width: channels inside; there are four times as many after it.
+            stride: of the block.
+            stride_in_1x1: whether the first 1x1 has it, as in Caffe and detectron2, or
+                the 3x3, as in torchvision.
+        """
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        outputs = width * self.expansion
+        self.conv1 = build.conv(inputs, width, 1, stride=first)
+        self.bn1 = build.normalize(width)
+        self.conv2 = build.conv(width, width, stride=second)
+        self.bn2 = build.normalize(width)
+        self.conv3 = build.conv(width, outputs, 1)
+        self.bn3 = build.normalize(outputs)
+        self.downsample = _downsample(build, inputs, outputs, stride)
+
+    def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b _ _ _"]:
+        """Adds what the convolutions make of `x` to it."""
+        y = jax.nn.relu(self.bn1(self.conv1(x)))
+        y = jax.nn.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def resnet(
+    build: Builder, depth: int, *, num_stages: int = 5, stride_in_1x1: bool = False
+) -> Trunk:
+    """A residual network up to one of its stages, under torchvision's names.
+
+    From "Deep Residual Learning" by He et al. (https://arxiv.org/abs/1512.03385). Stage
+    1 is the stem, `conv1` to the pooling; stages 2 to 5 are `layer1` to `layer4`.
+
+    Args:
+        build: makes the layers.
+        depth: 18, 34, 50 or 101.
+        num_stages: 5, or 4 for the C4 trunk.
+        stride_in_1x1: whether bottlenecks stride in their first 1x1.
+
+    Returns:
+        The trunk, of stride 32, or 16 for C4.
+    """
+    block = BasicBlock if depth < 50 else Bottleneck
+    layers: dict[str, Layer] = {
+        "conv1": build.conv(3, 64, 7, stride=2),
+        "bn1": build.normalize(64),
+    }
+    stages: list[tuple[Step, ...]] = [("conv1", "bn1", jax.nn.relu, POOL)]
+    widths, inputs = [64], 64
+    for i in range(num_stages - 1):
+        blocks = []
+        for j in range(NUM_BLOCKS[depth][i]):
+            stride = 2 if i > 0 and j == 0 else 1
+            blocks.append(block(build, inputs, WIDTHS[i], stride, stride_in_1x1))
+            inputs = WIDTHS[i] * block.expansion
+        layers[f"layer{i + 1}"] = Sequential(blocks)
+        stages.append((f"layer{i + 1}",))
+        widths.append(inputs)
+    return Trunk(
+        layers=nnx.Dict(layers),
+        stages=tuple(stages),
+        widths=tuple(widths),
+        strides=(4, 4, 8, 16, 32)[:num_stages],
+    )
+
+
+def _downsample(
+    build: Builder, inputs: int, outputs: int, stride: int
+) -> Sequential | None:
+    if stride == 1 and inputs == outputs:
+        return None
+    return build.conv_norm(inputs, outputs, 1, stride=stride)

@@ -1,0 +1,30 @@
+"""Training: the configuration, the step, the loop, checkpoints."""
+
+from .build import TrainedRun as TrainedRun
+from .build import build_model as build_model
+from .build import load_run as load_run
+from .checkpoints import CheckpointStore as CheckpointStore
+from .checkpoints import Restored as Restored
+from .config import ResolvedConfig as ResolvedConfig
+from .config import TrainConfig as TrainConfig
+from .config import resolve as resolve
+from .config_file import read_config as read_config
+from .config_file import write_config as write_config
+from .metrics_log import MetricsLog as MetricsLog
+from .metrics_log import read_metrics as read_metrics
+from .optimizer import OptimizerConfig as OptimizerConfig
+from .optimizer import count_skipped as count_skipped
+from .optimizer import make_optimizer as make_optimizer
+from .optimizer import make_schedule as make_schedule
+from .reading import log_problems as log_problems
+from .run import Progress as Progress
+from .run import Run as Run
+from .sources import Sources as Sources
+from .sources import open_sources as open_sources
+from .state import StepMetrics as StepMetrics
+from .state import TrainBatch as TrainBatch
+from .state import TrainState as TrainState
+from .state import init_state as init_state
+from .state import make_mesh as make_mesh
+from .state import make_train_step as make_train_step
+from .state import put_batch as put_batch

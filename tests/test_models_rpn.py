@@ -1,0 +1,173 @@
+"""The whole network: its shapes, what of it is trained, and what is refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import rpn_jax
+from rpn_jax.models import (
+    BACKBONES,
+    Preprocessing,
+    default_anchors,
+    make_backbone,
+    make_model,
+)
+
+SIZES = np.array([[40.0, 64.0], [33.0, 47.0]], np.float32)
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), dtype=np.uint8)
+
+
+@functools.cache
+def make(name="tiny_fpn", **settings):
+    anchors = default_anchors(name)
+    return make_model(anchors, backbone=name, rngs=nnx.Rngs(0), **settings)
+
+
+@pytest.mark.parametrize("name", ["tiny_fpn", "mobilenet_v2_fpn"])
+def test_predictions_belong_to_the_anchors_of_the_feature_shapes(name):
+    model = make(name)
+    anchors = rpn_jax.make_anchors(
+        default_anchors(name), model.feature_shapes((40, 64))
+    )
+    output = jax.jit(lambda model: model(IMAGES, SIZES))(model)
+    assert output.logits.shape == (2, len(anchors))
+    assert [level.shape for level in anchors.levels] == [
+        (10, 16),
+        (5, 8),
+        (3, 4),
+        (2, 2),
+        (1, 1),
+    ]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_strides_and_widths_are_those_of_the_maps(name):
+    model = make(name)
+    shapes = model.feature_shapes((256, 512))
+    assert shapes == [(256 // s, 512 // s) for s in model.backbone.strides]
+    assert model.head.convs[0].in_features == model.backbone.out_features
+    assert model.head.convs[0].out_features <= 512
+
+
+NUMBERS = {  # of torchvision's trunks: what frozen norms hold is not counted
+    "vgg16": 14_714_688,
+    "resnet18_c4": 2_782_784 - 4_480,
+    "resnet50_fpn": 23_454_912 + 3_344_384,
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_parameters_are_the_published_ones(name):
+    parameters = jax.tree.leaves(nnx.state(make(name).backbone, nnx.Param))
+    assert sum(x.size for x in parameters) == NUMBERS[name]
+
+
+def gradients(model):
+    graph, trained, fixed = nnx.split(model, nnx.Param, ...)
+
+    @jax.jit
+    def of(trained):
+        def loss(trained):
+            maps = nnx.merge(graph, trained, fixed).features(IMAGES, SIZES)
+            return sum(jnp.sum(jnp.square(x)) for x in maps)
+
+        return jax.grad(loss)(trained)
+
+    return {path: np.asarray(x[...]) for path, x in nnx.to_flat_state(of(trained))}
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("tiny_fpn", {"0", "1"}), ("mobilenet_v2_fpn", {"0", "1", "2", "3"})],
+)
+def test_no_gradient_reaches_the_frozen_stages(name, first):
+    model = make(name, frozen_stages=2)
+    trained = {
+        path for path, _ in nnx.to_flat_state(nnx.state(model, model.is_trainable))
+    }
+    for path, gradient in gradients(model).items():
+        is_frozen = path[:2] == ("backbone", "body") and path[2] in first
+        assert is_frozen == (path not in trained)
+        if path[0] == "backbone":
+            assert is_frozen == (not np.any(gradient)), path
+
+
+def test_frozen_stages_of_the_residual_networks_are_those_of_detectron2():
+    for name, expected in (
+        ("resnet18_fpn", ("conv1", "bn1", "layer1")),
+        ("vgg16", ("0", "2", "5", "7")),
+    ):
+        assert make(name, frozen_stages=2).backbone.frozen_names() == expected
+
+
+def test_without_frozen_stages_every_parameter_is_trained():
+    model = make()
+    everything, trained = (
+        {path for path, _ in nnx.to_flat_state(nnx.state(model, kind))}
+        for kind in (nnx.Param, model.is_trainable)
+    )
+    assert everything == trained
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
+    model, exact = make(dtype=jnp.bfloat16), make()
+    maps, expected = model.features(IMAGES, SIZES), exact.features(IMAGES, SIZES)
+    for x, y in zip(maps, expected, strict=True):
+        assert x.dtype == jnp.bfloat16
+        difference = np.abs(np.asarray(x, np.float32) - np.asarray(y))
+        assert 0 < difference.mean() < 0.05 * np.abs(y).mean()
+    for parameter in jax.tree.leaves(nnx.state(model)):
+        assert parameter.dtype == jnp.float32
+    assert all(np.isfinite(x).all() for x in gradients(model).values())
+
+
+def test_networks_of_the_same_settings_compile_once():
+    graphs = [
+        nnx.split(make_backbone("vgg16", frozen_stages=1, rngs=nnx.Rngs(seed)))[0]
+        for seed in range(2)
+    ]
+    assert graphs[0] == graphs[1]
+    assert hash(graphs[0]) == hash(graphs[1])
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_images_are_normalised_and_their_padding_is_zero(order):
+    rules = Preprocessing(
+        scale=2.0, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), order=order
+    )
+    actual = np.asarray(rules.normalize(IMAGES, SIZES))
+    for image in range(2):
+        height, width = SIZES[image].astype(int)
+        for c in range(3):
+            source = IMAGES[image, :, :, c if order == "RGB" else 2 - c] / 2.0
+            expected = np.zeros((40, 64))
+            expected[:height, :width] = (source - (c + 1))[:height, :width] / (c + 4)
+            np.testing.assert_allclose(
+                actual[image, :, :, c], expected, rtol=1e-5, atol=1e-5
+            )
+
+
+def test_anchors_of_other_levels_are_refused_with_what_to_choose():
+    with pytest.raises(ValueError, match=r"strides \(4, 8, 16, 32, 64\).*default_anch"):
+        make_model(rpn_jax.presets.detectron2_c4().anchors, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"Choose a \*_fpn"):
+        make_model(rpn_jax.AnchorConfig(), backbone="resnet18_c4", rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("vgg19", {}, "There is no backbone 'vgg19'. Choose from"),
+        ("vgg16", {"norm": "group"}, "vgg16 has no norms"),
+        ("resnet18_fpn", {"stride_in_1x1": True}, "stride_in_1x1 is of resnet50"),
+        ("vgg16", {"out_features": 64}, "out_features is of backbones with a pyramid"),
+        ("tiny_fpn", {"frozen_stages": 6}, "from 0 to 5"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_backbone(name, rngs=nnx.Rngs(0), **settings)
