@@ -50,8 +50,8 @@ def parse(
     """The configuration that flags, and a file that `--config` names, ask for.
 
     What depends on other flags is chosen once those are known, so that its own flags
-    have the chosen values as defaults: the pipeline on the data, and the rules of the
-    network on the preset and the size of the images.
+    have the chosen values as defaults: the pipeline on the data, the rules of the
+    network on the preset and the backbone.
 
     Args:
         arguments: of the command line, after the subcommand.
@@ -65,7 +65,7 @@ def parse(
     config = default or TrainConfig()
     if given.config is not None:
         config = read_config(TrainConfig, given.config)
-    for part in ("pipeline", "rpn"):
+    for part in ("optimizer", "pipeline", "rpn"):
         if getattr(config, part) is None:
             draft = flags.parse(TrainConfig, rest, default=config, is_draft=True)
             chosen = getattr(resolve(draft), part)

@@ -36,12 +36,14 @@ def convolve(x: Maps, kernel: Kernel, *, stride: int = 1, groups: int = 1) -> Ma
     Returns:
         Maps `[b h w d]`, divided by the stride and rounded up.
     """
-    if kernel.shape[:2] == (1, 1) and groups == 1:
-        x = x[:, ::stride, ::stride]
-        return _matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(
-            *x.shape[:3], -1
-        )
     return _convolve(x, kernel, stride, groups)
+
+
+def _pointwise(x: Maps, kernel: Kernel, *, stride: int) -> Maps:
+    """A convolution with a 1x1 kernel, as one product of matrices."""
+    x = x[:, ::stride, ::stride]
+    y = _matmul(x.reshape(-1, x.shape[-1]), kernel[0, 0])
+    return y.reshape(*x.shape[:3], -1)
 
 
 @jax.custom_vjp
@@ -72,9 +74,11 @@ _matmul.defvjp(lambda x, weights: (x @ weights, (x, weights)), _matmul_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Maps, kernel: Kernel, stride: int, groups: int) -> Maps:
     plain = functools.partial(_plain, stride=stride, groups=groups)
-    if groups == 1:
+    is_pointwise = kernel.shape[:2] == (1, 1)
+    if groups == 1 and not is_pointwise:
         return plain(x, kernel)
-    on_cpu = functools.partial(depthwise, stride=stride)
+    form = _pointwise if groups == 1 else depthwise
+    on_cpu = functools.partial(form, stride=stride)
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
@@ -90,6 +94,18 @@ def _backward(
     x, kernel = saved
     of_input = functools.partial(_input_gradient, stride=stride, groups=groups)
     of_kernel = functools.partial(_kernel_gradient, stride=stride, groups=groups)
+    if groups == 1 and kernel.shape[:2] == (1, 1):
+
+        def of_both(x: Maps, kernel: Kernel, gradient: Maps) -> tuple[Maps, Kernel]:
+            return (of_input(x, kernel, gradient), of_kernel(x, kernel, gradient))
+
+        def by_matmul(x: Maps, kernel: Kernel, gradient: Maps) -> tuple[Maps, Kernel]:
+            pointwise = functools.partial(_pointwise, stride=stride)
+            return jax.vjp(pointwise, x, kernel)[1](gradient)
+
+        return jax.lax.platform_dependent(
+            x, kernel, gradient, cpu=by_matmul, default=of_both
+        )
     if groups == 1:
         in_bands = functools.partial(_kernel_gradient_in_bands, stride=stride)
         d_kernel = jax.lax.platform_dependent(

@@ -7,6 +7,7 @@ from .checkpoints import CheckpointStore as CheckpointStore
 from .checkpoints import Restored as Restored
 from .config import ResolvedConfig as ResolvedConfig
 from .config import TrainConfig as TrainConfig
+from .config import pyramid_rules as pyramid_rules
 from .config import resolve as resolve
 from .config_file import read_config as read_config
 from .config_file import write_config as write_config

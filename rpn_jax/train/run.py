@@ -148,7 +148,8 @@ class Run:
         self._store.close()
 
     def _learning_rate(self, step: int) -> float:
-        return np.asarray(self._schedule(step)).item()
+        with jax.numpy_dtype_promotion("standard"):  # optax needs it
+            return np.asarray(self._schedule(step)).item()
 
     def _batches(self, first: int) -> Iterator[Batch]:
         return train_batches(

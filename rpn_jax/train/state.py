@@ -183,9 +183,10 @@ def make_train_step(
 
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, StepMetrics]:
         found, outs = gradients(state, jax.random.fold_in(key, state.step), batch)
-        updates, optimizer_state = optimizer.update(
-            found, state.optimizer, state.params
-        )
+        with jax.numpy_dtype_promotion("standard"):  # optax needs it
+            updates, optimizer_state = optimizer.update(
+                found, state.optimizer, state.params
+            )
         params = jax.tree.map(jnp.add, state.params, updates)
         metrics = _metrics(outs, optax.tree.norm(found), optimizer_state, batch)
         return TrainState(

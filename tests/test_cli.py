@@ -1,0 +1,212 @@
+"""The command, from a data set on disk to its results."""
+
+import json
+
+import data_files
+import numpy as np
+import pytest
+from PIL import Image
+
+from rpn_jax import cli
+from rpn_jax.commands.train import parse
+from rpn_jax.data import Scenes
+from rpn_jax.evaluate import read_coco_results
+from rpn_jax.train import (
+    TrainConfig,
+    pyramid_rules,
+    read_config,
+    resolve,
+    write_config,
+)
+
+SMALL = ["--pipeline.min-side", "64", "--pipeline.max-side", "96"]
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    """Ten scenes as a COCO set, one file of which is missing."""
+    folder = tmp_path_factory.mktemp("coco set")
+    scenes, annotations, images = Scenes(1, 10), [], []
+    for row in range(10):
+        truth = scenes.truth(row)
+        name = f"scene {row}.png"
+        images.append({"id": 7 * row + 1, "file_name": name})
+        if row:
+            data_files.save(folder / "images" / name, scenes.pixels(row))
+        for number, (x0, y0, x1, y1) in enumerate(truth.boxes.tolist()):
+            box = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append(
+                data_files.coco_record(7 * row + 1, box, iscrowd=int(number == 2))
+            )
+    return data_files.write_json(
+        folder / "set.json", {"images": images, "annotations": annotations}
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(coco, tmp_path_factory):
+    """A run of four steps."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    flags = ["--data", str(coco), "--backbone", "tiny_fpn", "--out", str(out)]
+    numbers = ["--steps", "4", "--batch-size", "2", "--log-every", "2"]
+    assert cli.main(["train", *flags, *numbers, *SMALL]) == 0
+    return out
+
+
+def test_training_leaves_what_the_readme_promises(trained):
+    names = {path.name for path in trained.iterdir()}
+    pictures = {"labels.png", "losses.png", "proposals.png", "recall.png"}
+    assert pictures | {"config.json", "metrics.jsonl", "recall.json"} <= names
+    for name in pictures:
+        with Image.open(trained / name) as picture:
+            assert min(picture.size) > 200
+    lines = (trained / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+    assert (trained / "checkpoints" / "4" / "manifest.json").exists()
+    # One of nine images is set aside, and crowds are regions to ignore.
+    recall = json.loads((trained / "recall.json").read_text())
+    assert recall["num_images"] == 1
+    config = json.loads((trained / "config.json").read_text())
+    assert config["rpn"]["targets"]["ignore_iof"] == 0.5
+
+
+def test_what_was_wrong_with_the_data_is_said(coco, tmp_path, capsys):
+    out = tmp_path / "inspection"
+    assert cli.main(["inspect", "--data", str(coco), "--out", str(out), *SMALL]) == 0
+    said = capsys.readouterr()
+    assert "1 x image file not found" in said.err
+    assert "scene 0.png" in said.err
+    assert "| objects" in said.out
+    with Image.open(out / "inspection.png") as picture:
+        assert min(picture.size) > 400
+    facts = json.loads((out / "inspection.json").read_text())
+    assert any("image file not found" in line for line in facts["problems"])
+
+
+def test_evaluation_repeats_the_recall_of_the_training(trained, capsys):
+    assert cli.main(["evaluate", "--run", str(trained)]) == 0
+    assert "Step 4." in capsys.readouterr().out
+    again = (trained / "evaluation" / "recall.json").read_text()
+    assert json.loads(again) == json.loads((trained / "recall.json").read_text())
+
+
+def test_proposals_are_boxes_of_the_original_images(trained, coco, tmp_path):
+    images, out = coco.parent / "images", tmp_path / "out"
+    Image.new("L", (50, 90)).save(tmp_path / "grey and tall.png")
+    flags = ["--images", str(images), str(tmp_path / "grey and tall.png")]
+    numbers = ["--max-proposals", "30", "--drawn", "5", "--out", str(out)]
+    assert cli.main(["propose", "--run", str(trained), *flags, *numbers]) == 0
+    listed = json.loads((out / "images.json").read_text())
+    sizes = {image["id"]: (image["width"], image["height"]) for image in listed}
+    assert len(sizes) == 10
+    assert (50, 90) in sizes.values()
+    found = read_coco_results(out / "proposals.json")
+    assert {image.image_id for image in found} == set(sizes)
+    for image in found:
+        assert 0 < len(image.scores) <= 30
+        assert np.all(np.diff(image.scores) <= 0)
+        assert image.boxes.min() >= 0
+        assert np.all(
+            image.boxes.max(axis=0)[2:] <= np.add(sizes[image.image_id], 1e-2)
+        )
+    assert len(list(out.glob("*.png"))) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "nowhere.json"], "nowhere.json"),
+        (["train", "--epochs", "2"], "needs --steps for scenes"),
+        (["train", "--backbone", "vgg16", "--preset", "mmdet_fpn"], "Choose"),
+        (["train", "--config", "nowhere.json"], "nowhere.json"),
+        (["evaluate", "--run", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_gets_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rpn-jax: error: ")
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--batch-size", "3", "--accumulate", "2"], "accumulate"),
+        (["--steps", "0"], "above 0"),
+        (["--steps", "1", "--epochs", "1"], "not both"),
+        (["--stesp", "1"], "--stesp"),
+    ],
+)
+def test_flags_that_make_no_sense_are_explained(flags, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", *flags])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_image_to_propose_for_is_an_error(tmp_path, capsys):
+    files = ["--images", str(tmp_path / "nowhere.jpg")]
+    assert cli.main(["propose", "--run", "nowhere", *files]) == 1
+    assert "nowhere.jpg" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_run_is_an_error_without_resume(trained, capsys):
+    config = ["--config", str(trained / "config.json")]
+    assert cli.main(["train", *config]) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_help_names_the_commands(capsys):
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in cli.COMMANDS)
+    assert cli.main(["trian"]) == 2
+
+
+@pytest.mark.parametrize("command", list(cli.COMMANDS))
+def test_every_command_has_help_without_doing_anything(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"rpn-jax {command}" in capsys.readouterr().out
+
+
+def test_a_configuration_is_the_same_after_it_was_written(tmp_path):
+    flags = ["--rpn.anchors.sizes", "8,12", "32", "64", "128", "256", "--lr", "1"]
+    config = resolve(parse(["--data", "a.json", *flags]))
+    assert config.rpn.anchors.sizes == ((8.0, 12.0), 32.0, 64.0, 128.0, 256.0)
+    write_config(config, tmp_path / "config.json")
+    assert read_config(type(config), tmp_path / "config.json") == config
+    again = parse(["--config", str(tmp_path / "config.json"), "--seed", "3"])
+    assert (again.seed, again.rpn) == (3, config.rpn)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "TrainConfig needs"),
+        ('{"sede": 1}', "sede"),
+        ('{"seed": "one"}', "TrainConfig.seed"),
+        ('{"optimizer": {"momentum": [1]}}', "TrainConfig.optimizer.momentum"),
+        ("{", "JSON"),
+    ],
+)
+def test_a_damaged_configuration_names_the_field(text, message, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_config(TrainConfig, path)
+
+
+def test_defaults_follow_the_data_and_the_backbone():
+    scenes, real = resolve(TrainConfig()), resolve(TrainConfig(data="a.json"))
+    assert (scenes.backbone, real.backbone) == ("tiny_fpn", "mobilenet_v2_fpn")
+    assert (scenes.optimizer.name, scenes.lr, real.lr) == ("adamw", 3e-3, 1e-3)
+    assert scenes.rpn == real.rpn == pyramid_rules()
+    c4 = resolve(TrainConfig(data="a.json", backbone="resnet50_c4"))
+    assert len(c4.rpn.anchors.strides) == 1
+    weights = resolve(TrainConfig(data="a.json", init_weights="w.npz"))
+    assert (weights.frozen_stages, real.frozen_stages) == (2, 0)
