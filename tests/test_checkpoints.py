@@ -37,12 +37,18 @@ def folder(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "checkpoints")
 
 
-def restore(folder, like=STATE):
+def find(folder, like=STATE):
     store = CheckpointStore(folder)
     try:
         return store.restore(like)
     finally:
         store.close()
+
+
+def restore(folder, like=STATE):
+    restored = find(folder, like)
+    assert restored is not None
+    return restored
 
 
 def test_the_newest_comes_back_bit_by_bit(folder):
@@ -55,7 +61,7 @@ def test_the_newest_comes_back_bit_by_bit(folder):
 
 
 def test_a_folder_without_checkpoints_gives_none(tmp_path):
-    assert restore(tmp_path / "new") is None
+    assert find(tmp_path / "new") is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "emptied", "removed"])
@@ -97,14 +103,14 @@ def test_a_damaged_step_can_be_saved_again(folder):
     (folder / "3" / "manifest.json").unlink()
     store = CheckpointStore(folder)
     store.save(3, moved(7), {"data_step": 3})
-    np.testing.assert_array_equal(store.restore(STATE).state["step"], 10)
     store.close()
+    np.testing.assert_array_equal(restore(folder).state["step"], 10)
 
 
 def test_only_damaged_checkpoints_are_as_good_as_none(folder, caplog):
     for step in (2, 3):
         (folder / str(step) / "manifest.json").unlink()
-    assert restore(folder) is None
+    assert find(folder) is None
     assert caplog.text.count("is damaged") == 2
 
 

@@ -205,7 +205,7 @@ def test_adamw_moves_every_weight_by_the_learning_rate_at_first():
 )
 def test_learning_rates_rise_and_fall_as_they_should(options, expected):
     schedule = make_schedule(OptimizerConfig(**options), 1.0, 20)
-    actual = {step: float(schedule(step)) for step in expected}
+    actual = {step: np.asarray(schedule(step)).item() for step in expected}
     assert actual == pytest.approx(expected, abs=1e-6)
 
 
