@@ -1,11 +1,14 @@
 """Layers against their definitions, and the forms of one layer against each other."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, PartitionSpec
 
 from rpn_jax.models.convolution import convolve
 from rpn_jax.models.depthwise import (
@@ -139,3 +142,17 @@ def test_max_pool_ignores_what_lies_outside_and_what_does_not_fit():
         max_pool(x, 3, 2, 1)[0, :, :, 0], [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]]
     )
     np.testing.assert_array_equal(max_pool(x, 2, 2)[0, :, :, 0], [[-1, -3], [-11, -13]])
+
+
+@pytest.mark.parametrize(("size", "groups"), [(3, 6), (3, 1), (1, 1)])
+def test_convolutions_work_under_shard_map(size, groups):
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 70, 40, 6)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, 6 // groups, 6)).astype(np.float32)
+    run = functools.partial(convolve, groups=groups)
+    split = PartitionSpec("data")
+    mapped = jax.shard_map(
+        run, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split
+    )
+    np.testing.assert_allclose(jax.jit(mapped)(x, kernel), run(x, kernel), 1e-5, 1e-5)

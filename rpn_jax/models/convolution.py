@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Float
-from .depthwise import depthwise, depthwise_input_gradient, depthwise_kernel_gradient
+from .depthwise import (
+    depthwise,
+    depthwise_input_gradient,
+    depthwise_kernel_gradient,
+    zeros_like,
+)
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BAND = 2048  # cells of a batch of maps up to which XLA's kernel gradient is fast
@@ -189,6 +194,7 @@ def _kernel_gradient_in_bands(
         )
         return total + part, None
 
-    total = jnp.zeros((size * size * x.shape[3], gradient.shape[3]), jnp.float32)
+    start = zeros_like(gradient, (size * size * x.shape[3], gradient.shape[3]))
+    total = start.astype(jnp.float32)
     total, _ = jax.lax.scan(add_band, total, rows * jnp.arange(number))
     return total.reshape(kernel.shape).astype(kernel.dtype)

@@ -38,7 +38,7 @@ def depthwise(x: Maps, kernel: Kernel, *, stride: int) -> Maps:
         ]
         return _update_rows(maps, sum(parts[1:], parts[0])[:, None], row)
 
-    maps = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
+    maps = zeros_like(x, (x.shape[0], height, width, x.shape[3]))
     return jax.lax.fori_loop(0, height, set_row, maps)
 
 
@@ -79,7 +79,7 @@ def depthwise_input_gradient(
         rows = jnp.stack(rows, axis=1).reshape(b, stride, right * stride, c)
         return _update_rows(maps, rows, row * stride)
 
-    maps = jnp.zeros((b, down * stride, right * stride, c), x.dtype)
+    maps = zeros_like(gradient, (b, down * stride, right * stride, c)).astype(x.dtype)
     maps = jax.lax.fori_loop(0, down, set_rows, maps)
     return maps[:, :height, :width]
 
@@ -111,10 +111,23 @@ def depthwise_kernel_gradient(
             for total, (i, j) in zip(totals, _taps(kernel), strict=True)
         ]
 
-    zeros = [jnp.zeros((b, width, c), jnp.float32) for _ in _taps(kernel)]
+    zero = zeros_like(gradient, (b, width, c)).astype(jnp.float32)
+    zeros = [zero for _ in _taps(kernel)]
     totals = jax.lax.fori_loop(0, height, add_row, zeros)
     sums = jnp.stack([jnp.sum(total, axis=(0, 1)) for total in totals])
     return sums.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def zeros_like(maps: Maps, shape: tuple[int, ...]) -> jax.Array:
+    """Zeros to start a loop from, made from `maps`.
+
+    Under `shard_map`, the state of a loop has to vary over devices as its results do.
+
+    Args:
+        maps: what the results are computed from.
+        shape: of the zeros.
+    """
+    return jnp.full(shape, jnp.zeros_like(maps[0, 0, 0, 0]))
 
 
 def _pad(x: Maps, reach: int) -> Maps:
