@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "trains on a COCO file, a VOC folder or built-in scenes, and evaluates",
     "evaluate": "measures the recall of a trained network on a data set",
     "propose": "writes and draws the proposals of a trained network for images",
+    "convert": "turns weights of PyTorch's detectors into this library's, and back",
     "inspect": "tells before training what is wrong with data, and if anchors fit it",
 }
 

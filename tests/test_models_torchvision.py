@@ -11,9 +11,9 @@ from flax import nnx
 from rpn_jax.models import (
     BACKBONES,
     default_anchors,
+    export_weights,
     load_weights,
     make_model,
-    to_torchvision,
 )
 
 torch = pytest.importorskip("torch")
@@ -38,6 +38,9 @@ def make_peer(name):
     if name == "mobilenet_v2_fpn":
         trunk = torchvision.models.mobilenet_v2(weights=None, norm_layer=frozen)
         return pyramid(trunk.features, ["3", "6", "13", "17"], (24, 32, 96, 320))
+    if name == "mobilenet_v3_large_fpn":
+        trunk = torchvision.models.mobilenet_v3_large(weights=None, norm_layer=frozen)
+        return pyramid(trunk.features, ["13", "16"], (160, 960))
     depth = int(name.removeprefix("resnet").split("_")[0])
     make = getattr(torchvision.models, f"resnet{depth}")
     trunk = make(weights=None, norm_layer=frozen)
@@ -64,7 +67,7 @@ def peer_weights(model, name):
     prefix = "backbone." if name.endswith("_fpn") else "backbone.body."
     return {
         theirs.removeprefix(prefix): torch.tensor(value.copy())
-        for theirs, value in to_torchvision(model).items()
+        for theirs, value in export_weights(model, "torchvision").items()
         if theirs.startswith("backbone.")
     }
 

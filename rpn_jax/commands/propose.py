@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Sequence
 
@@ -10,12 +11,22 @@ from matplotlib import colormaps, colors
 from tqdm import tqdm
 
 from .. import plot
-from ..data import ImageSource, open_unannotated
+from ..config import RPNConfig
+from ..data import ImageSource, PipelineConfig, open_unannotated
 from ..evaluate import ImageProposals, write_coco_results
+from ..models import RPN
+from ..models.interop import (
+    SYSTEMS,
+    SystemName,
+    make_foreign_model,
+    read_checkpoint,
+)
 from ..predict import predict
 from ..train import load_run, log_problems
 from . import flags
 from .results import save
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +38,9 @@ class ProposeConfig:
 
     Attributes:
         run: folder of the training run; its newest checkpoint proposes.
+        weights: instead of a run, the weights of a detector of another system, which
+            proposes by that system's own rules, on images as that system has them.
+        system: which one that is; None guesses it from the names of the tensors.
         images: files, or folders of files.
         out: folder for the results.
         max_proposals: of an image; None takes as many as the run's rules do.
@@ -35,8 +49,10 @@ class ProposeConfig:
         batch_size: images of a batch.
     """
 
-    run: str
     images: tuple[str, ...]
+    run: str | None = None
+    weights: str | None = None
+    system: SystemName | None = None
     out: str = "proposals"
     max_proposals: int | None = None
     min_score: float = 0.0
@@ -56,14 +72,14 @@ def main(arguments: Sequence[str]) -> str:
     options = flags.parse(ProposeConfig, arguments, name="propose")
     source = open_unannotated([pathlib.Path(path) for path in options.images])
     log_problems(source)
-    trained = load_run(options.run)
+    model, config, pipeline = _load(options)
     folder = pathlib.Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
     found = predict(
-        trained.model,
+        model,
         source,
-        pipeline=trained.config.pipeline,
-        config=trained.config.rpn,
+        pipeline=pipeline,
+        config=config,
         batch_size=options.batch_size,
     )
     proposals = {}
@@ -80,6 +96,23 @@ def main(arguments: Sequence[str]) -> str:
     (folder / "images.json").write_text(json.dumps(images, indent=1) + "\n")
     number = sum(len(of_image.scores) for of_image in proposals.values())
     return f"{number:,} proposals for {len(proposals):,} images are in {folder}."
+
+
+def _load(options: ProposeConfig) -> tuple[RPN, RPNConfig, PipelineConfig]:
+    """The network, its rules, and how images become what it takes."""
+    if options.run is not None and options.weights is None:
+        trained = load_run(options.run)
+        return trained.model, trained.config.rpn, trained.config.pipeline
+    if options.weights is None or options.run is not None:
+        raise ValueError(
+            "propose needs either --run, the folder of a training run, or --weights, a "
+            f"file of another system, got {options.run} and {options.weights}."
+        )
+    found = make_foreign_model(read_checkpoint(options.weights, options.system))
+    _logger.info("%s", found.report)
+    system = SYSTEMS[found.report.system]
+    pipeline = PipelineConfig(min_side=system.min_side, max_side=system.max_side)
+    return found.model, found.config, pipeline
 
 
 def _select(proposals: ImageProposals, options: ProposeConfig) -> ImageProposals:

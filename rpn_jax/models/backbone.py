@@ -12,6 +12,7 @@ from ..config import AnchorConfig
 from .fpn import FPN
 from .layers import Builder, Norm
 from .mobilenet import mobilenet_v2
+from .mobilenet_v3 import mobilenet_v3_large
 from .resnet import resnet
 from .tiny import tiny
 from .trunk import Trunk
@@ -21,6 +22,7 @@ TRUNKS: Mapping[str, Callable[[Builder], Trunk]] = MappingProxyType(
     {
         "tiny_fpn": tiny,
         "mobilenet_v2_fpn": mobilenet_v2,
+        "mobilenet_v3_large_fpn": mobilenet_v3_large,
         "vgg16": vgg16,
         **{
             f"resnet{depth}_fpn": functools.partial(resnet, depth=depth)
@@ -109,7 +111,10 @@ def make_backbone(
     norm: Norm | None = None,
     out_features: int | None = None,
     frozen_stages: int = 0,
+    fpn_norm: bool = False,
     stride_in_1x1: bool = False,
+    unpadded_pool: bool = False,
+    epsilon: float = 1e-5,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> Backbone:
@@ -121,8 +126,12 @@ def make_backbone(
             takes what suits the backbone, which is `"group"` for `tiny_fpn` alone.
         out_features: channels of a pyramid's maps; None takes 256, or 64 in `tiny_fpn`.
         frozen_stages: how many stages, from the image on, are not trained.
+        fpn_norm: whether a pyramid has frozen norms, as torchvision's second version;
+            group norms it has anyway.
         stride_in_1x1: whether ResNet-50 and -101 stride in a 1x1 convolution, as the
             weights of Caffe and detectron2, instead of the 3x3 of torchvision's.
+        unpadded_pool: whether the stem of a ResNet pools without padding, as in Caffe.
+        epsilon: what frozen norms add to variances.
         dtype: of the computation, bfloat16 for example. Parameters are float32.
         rngs: source of randomness for the parameters.
 
@@ -137,13 +146,15 @@ def make_backbone(
     is_tiny, has_fpn = name == "tiny_fpn", name.endswith("_fpn")
     norm = norm or ("group" if is_tiny else "frozen")
     _check_options(name, norm, out_features, stride_in_1x1)
-    build = Builder(norm=norm, dtype=dtype, rngs=rngs)
-    options = {"stride_in_1x1": True} if stride_in_1x1 else {}
-    trunk = TRUNKS[name](build, **options)
+    build = Builder(norm=norm, dtype=dtype, rngs=rngs, epsilon=epsilon)
+    options = {"stride_in_1x1": stride_in_1x1, "has_unpadded_pool": unpadded_pool}
+    trunk = TRUNKS[name](build, **{k: True for k, v in options.items() if v})
     fpn = None
     if has_fpn:
         out_features = out_features or (64 if is_tiny else 256)
-        fpn = FPN(build, trunk.widths[-4:], out_features)
+        # torchvision's pyramid on MobileNetV3 is of the last two stages alone.
+        widths = trunk.widths[-2:] if "mobilenet_v3" in name else trunk.widths[-4:]
+        fpn = FPN(build, widths, out_features, has_norm=fpn_norm)
     return Backbone(trunk, fpn, frozen_stages=frozen_stages)
 
 
@@ -155,8 +166,12 @@ def default_anchors(name: str) -> AnchorConfig:
 
     Returns:
         One size per level of a pyramid, 8 strides, as in "Feature Pyramid Networks";
-        all of these sizes on the one level of another backbone, as detectron2's C4.
+        all of these sizes on the one level of another backbone, as detectron2's C4, and
+        on every level of MobileNetV3's coarse pyramid, as torchvision's.
     """
+    if name == "mobilenet_v3_large_fpn":
+        sizes = ((32, 64, 128, 256, 512),) * 3
+        return AnchorConfig(sizes=sizes, strides=(32, 32, 64))
     if name.endswith("_fpn"):
         return AnchorConfig()
     return AnchorConfig(sizes=((32, 64, 128, 256, 512),), strides=(16,))

@@ -16,7 +16,8 @@ class FPN(nnx.Module):
     """From "Feature Pyramid Networks" by Lin et al. (https://arxiv.org/abs/1612.03144).
 
     Equal to torchvision's `FeaturePyramidNetwork` with `LastLevelMaxPool`. With group
-    norm in the trunk its convolutions have group norm too, and no bias.
+    norm in the trunk its convolutions have group norm too, and no bias; frozen norms
+    only if asked for, as in the second version of torchvision's detector.
 
     Attributes:
         inner_blocks: 1x1 convolutions, of the trunk's maps.
@@ -24,7 +25,12 @@ class FPN(nnx.Module):
     """
 
     def __init__(
-        self, build: Builder, widths: Sequence[int], out_features: int
+        self,
+        build: Builder,
+        widths: Sequence[int],
+        out_features: int,
+        *,
+        has_norm: bool = False,
     ) -> None:
         """Makes the layers.
 
@@ -32,11 +38,12 @@ class FPN(nnx.Module):
             build: makes layers.
             widths: channels of the trunk's maps, finest first.
             out_features: channels of the pyramid's maps.
+            has_norm: whether there are norms even if they are frozen.
         """
         self.out_features = out_features
 
         def block(inputs: int, size: int) -> Sequential:
-            if build.norm == "group":
+            if has_norm or build.norm == "group":
                 return build.conv_norm(inputs, out_features, size)
             conv = build.conv(inputs, out_features, size, use_bias=True, gain=1.0)
             return Sequential([conv])
@@ -66,9 +73,12 @@ def _upsample(
 ) -> Float[jax.Array, "b _ _ c"]:
     """Every cell twice in both directions, and no more than `fine` has.
 
-    The nearest cell, as torch's `interpolate` finds it, wherever `fine` has 2n or
-    2n - 1 cells for the n of `coarse`, which is what layers of stride 2 make.
+    Unchanged where both have one stride, as in MobileNetV3's pyramid. The nearest cell,
+    as torch's `interpolate` finds it, wherever `fine` has 2n or 2n - 1 cells for the n
+    of `coarse`, which is what layers of stride 2 make.
     """
+    if coarse.shape[1:3] == fine.shape[1:3]:
+        return coarse
     b, h, w, c = coarse.shape
     twice = jnp.broadcast_to(coarse[:, :, None, :, None, :], (b, h, 2, w, 2, c))
     return twice.reshape(b, 2 * h, 2 * w, c)[:, : fine.shape[1], : fine.shape[2]]

@@ -86,11 +86,13 @@ class Builder(NamedTuple):
             which are not trained; `"group"` for group norms, to train from scratch.
         dtype: of the computation; None takes that of the images.
         rngs: source of randomness for the parameters.
+        epsilon: what frozen norms add to variances.
     """
 
     norm: Norm
     dtype: DTypeLike | None
     rngs: nnx.Rngs
+    epsilon: float = 1e-5
 
     def conv(
         self,
@@ -118,9 +120,9 @@ class Builder(NamedTuple):
 
     def normalize(self, features: int) -> Layer:
         """The norm after a convolution with `features` outputs."""
-        return (
-            FrozenBatchNorm(features) if self.norm == "frozen" else GroupNorm(features)
-        )
+        if self.norm == "frozen":
+            return FrozenBatchNorm(features, epsilon=self.epsilon)
+        return GroupNorm(features)
 
     def conv_norm(
         self,

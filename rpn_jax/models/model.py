@@ -103,7 +103,10 @@ def make_model(
     norm: Norm | None = None,
     out_features: int | None = None,
     frozen_stages: int = 0,
+    fpn_norm: bool = False,
     stride_in_1x1: bool = False,
+    unpadded_pool: bool = False,
+    epsilon: float = 1e-5,
     hidden_features: int | None = None,
     num_logits: int = 1,
     num_convs: int = 1,
@@ -119,7 +122,10 @@ def make_model(
         norm: as in `make_backbone`.
         out_features: as in `make_backbone`.
         frozen_stages: as in `make_backbone`.
+        fpn_norm: as in `make_backbone`.
         stride_in_1x1: as in `make_backbone`.
+        unpadded_pool: as in `make_backbone`.
+        epsilon: as in `make_backbone`.
         hidden_features: channels of the head's 3x3 convolutions; None takes as many as
             the feature maps have, and at most 512.
         num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
@@ -139,7 +145,10 @@ def make_model(
         norm=norm,
         out_features=out_features,
         frozen_stages=frozen_stages,
+        fpn_norm=fpn_norm,
         stride_in_1x1=stride_in_1x1,
+        unpadded_pool=unpadded_pool,
+        epsilon=epsilon,
         dtype=dtype,
         rngs=rngs,
     )

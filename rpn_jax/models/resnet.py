@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from .._typing import Float
@@ -12,6 +13,12 @@ from .trunk import Step, Trunk
 NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 WIDTHS = (64, 128, 256, 512)
 POOL = functools.partial(max_pool, size=3, stride=2, padding=1)
+
+
+def unpadded_pool(x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b _ _ c"]:
+    """Caffe's pooling of the stem: windows begin with the map, and may reach beyond."""
+    sides = [(0, 0), *((0, 1 - n % 2) for n in x.shape[1:3]), (0, 0)]
+    return max_pool(jnp.pad(x, sides, constant_values=-jnp.inf), size=3, stride=2)
 
 
 class BasicBlock(nnx.Module):
@@ -80,7 +87,12 @@ class Bottleneck(nnx.Module):
 
 
 def resnet(
-    build: Builder, depth: int, *, num_stages: int = 5, stride_in_1x1: bool = False
+    build: Builder,
+    depth: int,
+    *,
+    num_stages: int = 5,
+    stride_in_1x1: bool = False,
+    has_unpadded_pool: bool = False,
 ) -> Trunk:
     """A residual network up to one of its stages, under torchvision's names.
 
@@ -92,6 +104,7 @@ def resnet(
         depth: 18, 34, 50 or 101.
         num_stages: 5, or 4 for the C4 trunk.
         stride_in_1x1: whether bottlenecks stride in their first 1x1.
+        has_unpadded_pool: whether the stem's pooling is Caffe's.
 
     Returns:
         The trunk, of stride 32, or 16 for C4.
@@ -101,7 +114,8 @@ def resnet(
         "conv1": build.conv(3, 64, 7, stride=2),
         "bn1": build.normalize(64),
     }
-    stages: list[tuple[Step, ...]] = [("conv1", "bn1", jax.nn.relu, POOL)]
+    pool = unpadded_pool if has_unpadded_pool else POOL
+    stages: list[tuple[Step, ...]] = [("conv1", "bn1", jax.nn.relu, pool)]
     widths, inputs = [64], 64
     for i in range(num_stages - 1):
         blocks = []

@@ -1,0 +1,192 @@
+"""Files of tensors, read without executing anything in them, and written."""
+
+import hashlib
+import importlib
+import pathlib
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .systems import PUBLISHED
+from .unpickling import load_arrays
+
+Tensors = dict[str, np.ndarray]
+SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".pkl")
+_CONTAINERS = ("model", "state_dict", "model_state_dict")  # where systems put weights
+
+
+def read_tensors(path: str | pathlib.Path) -> Tensors:
+    """Reads every tensor of a file. Nothing in it is executed.
+
+    Args:
+        path: a file `.safetensors`, `.npz`, PyTorch's `.pth` or `.pt`, which needs
+            torch, or detectron2's `.pkl`.
+
+    Returns:
+        Arrays by name. A checkpoint with more in it than a model gives the model.
+
+    Raises:
+        ValueError: there is no such file, or it is damaged or of another kind.
+    """
+    if re.match(r"\w+://", str(path)):
+        raise ValueError(_how_to_download(str(path)))
+    path = pathlib.Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"Weights need a file {', '.join(SUFFIXES)}, got {path}.")
+    if not path.is_file():
+        raise ValueError(f"There is no file of weights {path}.")
+    try:
+        return _tensors_of(_READERS[path.suffix](path))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+
+
+def published_system(path: str | pathlib.Path) -> str | None:
+    """The system of a file that is published, and needs more than its names tell.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A name in `SYSTEMS`; None for all other files.
+    """
+    path = pathlib.Path(path)
+    if path.suffix not in (".pth", ".pt"):
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return PUBLISHED.get(digest[:8])
+
+
+def write_tensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors.
+
+    Args:
+        path: of the file; its ending decides on the kind, as in `read_tensors`.
+        tensors: arrays by name.
+
+    Raises:
+        ValueError: the ending is another one, or the kind needs torch, which is not
+            there.
+    """
+    path = pathlib.Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"Weights need a file {', '.join(SUFFIXES)}, got {path}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _WRITERS[path.suffix](path, tensors)
+
+
+def _how_to_download(name: str) -> str:
+    repository, _, file = name.removeprefix("hf://").rpartition("/")
+    how = (
+        f"hf download {repository} {file} --local-dir ."
+        if name.startswith("hf://")
+        else f"curl -LO {name}"
+    )
+    return f"Weights need a file on this machine, got {name}. Download it: {how}"
+
+
+def _tensors_of(content: Any) -> Tensors:
+    """The arrays of a model, without the prefix that PyTorch's parallel ones have."""
+    for container in _CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+            content = content[container]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it holds a {type(content).__name__}, no tensors by name.")
+    return {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, np.ndarray)
+    }
+
+
+def _read_safetensors(path: pathlib.Path) -> Tensors:
+    safetensors = importlib.import_module("safetensors.numpy")
+    try:
+        return safetensors.load_file(path)
+    except importlib.import_module("safetensors").SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_npz(path: pathlib.Path) -> Tensors:
+    # NumPy would leave a damaged file open that it opened itself.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _read_torch(path: pathlib.Path) -> Any:
+    torch = _torch(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            "it holds more than tensors, which is not executed, or is damaged. Where "
+            f"you trust it, save its state dict alone. torch says: {reason}"
+        ) from None
+    except RuntimeError as error:
+        raise ValueError(str(error).strip().splitlines()[0]) from None
+    return _numpy(content, torch)
+
+
+def _numpy(value: Any, torch: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return (value.float() if value.is_floating_point() else value).numpy()
+    if isinstance(value, Mapping):
+        return {key: _numpy(item, torch) for key, item in value.items()}
+    return value
+
+
+def _write_safetensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    arrays = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
+    save = importlib.import_module("safetensors.numpy").save_file
+    save(arrays, path, metadata={"format": "pt"})
+
+
+def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    arrays: dict[str, Any] = dict(tensors)
+    np.savez(path, **arrays)
+
+
+def _write_torch(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    torch = _torch(path)
+    # JAX's arrays are read-only, which torch warns of.
+    state = {name: torch.from_numpy(np.array(x)) for name, x in tensors.items()}
+    torch.save(state, path)
+
+
+def _write_pickle(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+    arrays = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
+    with path.open("wb") as file:
+        pickle.dump({"model": arrays, "__author__": "rpn_jax"}, file)
+
+
+def _torch(path: pathlib.Path) -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"{path} needs torch, which is not installed: pip install torch, or have "
+            "the weights as .safetensors."
+        ) from None
+
+
+_READERS = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".pkl": lambda path: load_arrays(path.read_bytes()),
+}
+_WRITERS = {
+    ".safetensors": _write_safetensors,
+    ".npz": _write_npz,
+    ".pth": _write_torch,
+    ".pt": _write_torch,
+    ".pkl": _write_pickle,
+}
