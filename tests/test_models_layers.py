@@ -148,8 +148,8 @@ def test_max_pool_ignores_what_lies_outside_and_what_does_not_fit():
 def test_convolutions_work_under_shard_map(size, groups):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 70, 40, 6)).astype(np.float32)
-    kernel = rng.normal(size=(size, size, 6 // groups, 6)).astype(np.float32)
+    x = jnp.asarray(rng.normal(size=(2, 70, 40, 6)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(size, size, 6 // groups, 6)), jnp.float32)
     run = functools.partial(convolve, groups=groups)
     split = PartitionSpec("data")
     mapped = jax.shard_map(
