@@ -208,5 +208,7 @@ def test_defaults_follow_the_data_and_the_backbone():
     assert scenes.rpn == real.rpn == pyramid_rules()
     c4 = resolve(TrainConfig(data="a.json", backbone="resnet50_c4"))
     assert len(c4.rpn.anchors.strides) == 1
-    weights = resolve(TrainConfig(data="a.json", init_weights="w.npz"))
+    weights = resolve(
+        TrainConfig(data="a.json", init_weights="w.npz", weights_system="torchvision")
+    )
     assert (weights.frozen_stages, real.frozen_stages) == (2, 0)

@@ -84,8 +84,9 @@ def main(arguments: Sequence[str]) -> str:
 
 def _read(options: ConvertConfig) -> Checkpoint:
     if pathlib.Path(options.source).is_dir():
-        model = load_run(options.source).model
-        return checkpoint_of(model, options.source_system or "torchvision")
+        trained = load_run(options.source)
+        system = options.source_system or trained.config.weights_system
+        return checkpoint_of(trained.model, system or "torchvision")
     checkpoint = read_checkpoint(options.source, options.source_system)
     check_complete(checkpoint)
     return checkpoint

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from flax import nnx
 
 from ..models import RPN, make_model
+from ..models.interop import SYSTEMS
 from .checkpoints import CheckpointStore
 from .config import ResolvedConfig
 from .config_file import read_config
@@ -37,6 +38,8 @@ def build_model(config: ResolvedConfig) -> RPN:
     Returns:
         The network; its norms are group norms unless pretrained weights will be loaded.
     """
+    system = config.weights_system
+    traits = {} if system is None else SYSTEMS[system].options(config.backbone)
     is_scratch = config.init_weights is None and config.backbone != "vgg16"
     return make_model(
         config.rpn.anchors,
@@ -48,6 +51,7 @@ def build_model(config: ResolvedConfig) -> RPN:
         num_logits=2 if config.rpn.anchors.rounding == "legacy" else 1,
         dtype=None if config.dtype == "float32" else config.dtype,
         rngs=nnx.Rngs(config.seed),
+        **traits,
     )
 
 

@@ -1,11 +1,12 @@
 """The settings of a training run, which are also the flags of `rpn-jax train`."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from .. import presets
 from ..config import AnchorConfig, LossConfig, RPNConfig, TargetConfig
 from ..data import PipelineConfig
+from ..models.interop import SystemName, read_checkpoint
 from .optimizer import OptimizerConfig
 
 Preset = Literal[
@@ -54,6 +55,7 @@ class TrainConfig:
             for a pyramid, detectron2's for a C4 backbone and jwyang's for VGG16.
         backbone: None takes `tiny_fpn` for scenes and `mobilenet_v2_fpn` for the rest.
         init_weights: a file of pretrained weights; None starts from nothing.
+        weights_system: whose weights these are; None guesses it from their names.
         frozen_stages: how many early stages keep their pretrained weights; None freezes
             2 with `init_weights` and none without.
         fpn_features: channels of the pyramid's maps; None takes the backbone's own.
@@ -86,6 +88,7 @@ class TrainConfig:
     preset: Preset | None = None
     backbone: BackboneName | None = None
     init_weights: str | None = None
+    weights_system: SystemName | None = None
     frozen_stages: int | None = None
     fpn_features: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -170,6 +173,7 @@ def resolve(config: TrainConfig) -> ResolvedConfig:
     chosen = {
         "backbone": backbone,
         "frozen_stages": 0 if config.init_weights is None else 2,
+        "weights_system": _system_of(config),
         "optimizer": optimizer,
         "lr": 0.02 if optimizer.name == "sgd" else (3e-3 if is_scenes else 1e-3),
         "pipeline": pipeline,
@@ -203,3 +207,10 @@ def pyramid_rules() -> RPNConfig:
         targets=TargetConfig(positive_iou=0.5),
         losses=LossConfig(box_loss="giou", box_normalizer="positives", box_weight=2.0),
     )
+
+
+def _system_of(config: TrainConfig) -> SystemName | None:
+    if config.init_weights is None or config.weights_system is not None:
+        return config.weights_system
+    found = read_checkpoint(config.init_weights).system
+    return next(name for name in get_args(SystemName) if name == found)

@@ -89,7 +89,8 @@ class Run:
         log_problems(*self.sources)
         model = build_model(self.config)
         if self.config.init_weights is not None:
-            _logger.info("%s", load_weights(model, self.config.init_weights))
+            weights, system = self.config.init_weights, self.config.weights_system
+            _logger.info("%s", load_weights(model, weights, system=system))
         self._schedule = make_schedule(
             self.config.optimizer, self.config.lr, self.num_steps
         )

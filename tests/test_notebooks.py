@@ -1,0 +1,85 @@
+"""The notebooks as committed: run in order, complete, and with the numbers they claim.
+
+`pytest --nbmake notebooks` runs them again, and the last cell of each compares what it
+computes then with these same numbers.
+"""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+LARGEST = 2_000_000  # bytes of a file
+WIDEST = 100  # characters that stand on one line of a browser
+
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="the notebooks are in the checkout alone"
+)
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem[:2])
+def cells(request):
+    return json.loads(request.param.read_text())["cells"]
+
+
+def code(cells):
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def printed(cell):
+    outputs = [x for x in cell["outputs"] if x["output_type"] == "stream"]
+    return "".join("".join(x["text"]) for x in outputs)
+
+
+def expected_numbers(cell):
+    """The dictionary that the last cell holds its numbers against."""
+    for statement in ast.parse(source(cell)).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="expected")], value=value):
+                return ast.literal_eval(value)
+    return {}
+
+
+def test_the_first_cell_installs_and_the_second_is_a_title(cells):
+    assert cells[0]["cell_type"] == "code"
+    assert '%pip install -q "rpn-jax[train]"' in source(cells[0])
+    assert cells[1]["cell_type"] == "markdown"
+    assert source(cells[1]).startswith("# ")
+
+
+def test_every_cell_ran_in_order(cells):
+    order = [cell["execution_count"] for cell in code(cells)]
+    assert order == list(range(1, len(order) + 1))
+
+
+def test_there_are_pictures_and_no_errors_or_warnings(cells):
+    outputs = [output for cell in code(cells) for output in cell["outputs"]]
+    assert {x["output_type"] for x in outputs} <= {"stream", "execute_result"}
+    assert {x["name"] for x in outputs if x["output_type"] == "stream"} == {"stdout"}
+    pictures = [kind for x in outputs for kind in x.get("data", {}) if "image/" in kind]
+    assert pictures
+
+
+def test_no_printed_line_is_too_wide_to_read(cells):
+    lines = [line for cell in code(cells)[:-1] for line in printed(cell).splitlines()]
+    assert max(map(len, lines)) <= WIDEST
+
+
+def test_the_numbers_as_committed_are_those_that_a_run_is_held_against(cells):
+    last = code(cells)[-1]
+    expected = expected_numbers(last)
+    assert expected
+    assert json.loads(printed(last))["headline"] == pytest.approx(expected, rel=0.01)
+    assert "assert_allclose(headline[name], value" in source(last)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
+def test_a_notebook_is_small_enough_to_commit(path):
+    assert path.stat().st_size < LARGEST
