@@ -18,6 +18,7 @@ from .curves import draw_recall_over_iou as draw_recall_over_iou
 from .curves import draw_recall_over_limits as draw_recall_over_limits
 from .curves import plot_losses as plot_losses
 from .curves import plot_recall as plot_recall
+from .landscape import plot_landscapes as plot_landscapes
 from .proposals import draw_proposals as draw_proposals
 from .proposals import plot_proposals as plot_proposals
 from .shapes import draw_aspects as draw_aspects
