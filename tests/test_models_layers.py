@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, PartitionSpec
 
+from rpn_jax.models import convolution
 from rpn_jax.models.convolution import convolve
 from rpn_jax.models.depthwise import (
     depthwise,
@@ -25,7 +26,7 @@ SHAPES = [  # height, width, channels in and out, size of the kernel, stride, de
     (9, 12, 3, 5, 1, 1, False),
     (9, 12, 3, 5, 1, 2, False),
     (9, 12, 3, 5, 7, 2, False),
-    (70, 41, 3, 4, 3, 1, False),  # in bands of rows
+    (70, 41, 3, 4, 3, 1, False),  # several bands of rows
     (71, 90, 3, 4, 3, 2, False),
 ]
 
@@ -47,6 +48,12 @@ def xla_convolution(x, kernel, stride, groups):
     )
 
 
+@pytest.fixture(params=[0, convolution.PATCHES], ids=["in bands", "whole"])
+def _limit_of_whole_maps(request, monkeypatch):
+    monkeypatch.setattr(convolution, "PATCHES", request.param)
+
+
+@pytest.mark.usefixtures("_limit_of_whole_maps")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_convolution_and_its_gradients_equal_those_of_xla(shape):
     height, width, inputs, outputs, size, stride, is_depthwise = shape
@@ -88,6 +95,7 @@ def test_shifted_products_equal_the_convolution_on_every_backend(stride):
         np.testing.assert_allclose(actual, gradient, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("_limit_of_whole_maps")
 def test_bfloat16_gradients_have_the_dtype_of_what_they_are_of():
     x, kernel = draw(1, 80, 40, 4).astype(jnp.bfloat16), draw(3, 3, 1, 4, seed=1)
     dense = draw(3, 3, 4, 2, seed=2).astype(jnp.bfloat16)

@@ -20,7 +20,8 @@ from .depthwise import (
 )
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-BAND = 2048  # cells of a batch of maps up to which XLA's kernel gradient is fast
+BAND = 2048  # cells of a batch of maps that one product of matrices sums over
+PATCHES = 24_000_000  # numbers under all windows, up to which XLA's own is faster
 
 Maps = Float[jax.Array, "b _ _ _"]
 Kernel = Float[jax.Array, "k k _ _"]
@@ -172,10 +173,10 @@ def _kernel_gradient_in_bands(
 ) -> Kernel:
     """XLA's program for a small map, the sum over bands of rows for a large one."""
     size, (images, height, width, _) = kernel.shape[0], gradient.shape
+    if size * size * x.shape[3] * images * height * width <= PATCHES:
+        return _kernel_gradient(x, kernel, gradient, stride=stride, groups=1)
     rows = min(height, max(1, BAND // (images * width)))
     number = -(-height // rows)
-    if number == 1:
-        return _kernel_gradient(x, kernel, gradient, stride=stride, groups=1)
     reach, seen = size // 2, (rows - 1) * stride + size
     below = (number * rows - 1) * stride + size - x.shape[1] - reach
     x = jnp.pad(x, ((0, 0), (reach, max(0, below)), (reach, reach), (0, 0)))
