@@ -2,7 +2,7 @@
 
 The best IoU of each anchor over all boxes has two forms that agree: on GPU and TPU one
 fused reduction over boxes for each level, on CPU the loops of `windows.py`. So have the
-claims of each box to its best anchors.
+claims of each box to its best anchors. Regions to ignore are `regions.py`.
 """
 
 import functools
@@ -14,16 +14,20 @@ import jax.numpy as jnp
 from ._typing import Bool, Float, ImageSize, Int
 from .anchors import AnchorGrid
 from .config import TargetConfig
+from .regions import claim_kept, keep_outside
 from .separable import (
-    AxisMasks,
     Edges,
     Peaks,
     axis_masks,
     box_areas,
+    claiming_shapes,
     find_peaks,
+    flatten_levels,
     iou_from_areas,
     make_edges,
+    masked_cells,
     shared_length,
+    shared_sides,
 )
 from .windows import LevelBest, best_by_windows, claims_by_loop
 
@@ -48,6 +52,7 @@ class Association(NamedTuple):
 def associate_grid(
     anchors: AnchorGrid,
     boxes: Float[jax.Array, "m 4"],
+    regions: Float[jax.Array, "m 4"] | None,
     image_size: ImageSize | None,
     *,
     config: TargetConfig,
@@ -58,45 +63,53 @@ def associate_grid(
     Args:
         anchors: the grid.
         boxes: finite boxes; inverted ones overlap nothing.
+        regions: the same, those to ignore; None if they have no effect.
         image_size: `(height, width)`, for the border rules of `config`.
         config: the rules.
         floor: the lowest IoU that must be exact, or its box. The higher, the less work
             on a CPU.
     """
+    offset = config.pixel_offset
+    edges, is_kept = _make_edges(anchors, image_size, config)
+    peaks = [find_peaks(edge, boxes, offset) for edge in edges]
+    best = _best_boxes(anchors, edges, peaks, boxes, offset, floor)
+    claims = claiming_shapes([level.iou for level in peaks], config)
+    forced_by = _forced_by(anchors, edges, peaks, boxes, claims, config)
+    if regions is not None and config.ignore_iof is not None:
+        is_kept = keep_outside(is_kept, edges, regions, config.ignore_iof, config)
+        best = [
+            LevelBest(*(jnp.where(kept, x, 0) for x in level))
+            for level, kept in zip(best, is_kept, strict=True)
+        ]
+        first = _first_claimed(anchors, edges, peaks, boxes, claims, offset)
+        forced_by = claim_kept(forced_by, first, anchors, edges, boxes, is_kept, config)
+    return Association(
+        iou=flatten_levels([level.iou for level in best]),
+        gt_index=flatten_levels([level.gt_index for level in best]),
+        forced_by=flatten_levels(forced_by),
+        is_kept=flatten_levels(is_kept),
+    )
+
+
+def grid_inside(
+    anchors: AnchorGrid, image_size: ImageSize | None, border: float | None
+) -> Bool[jax.Array, " n"]:
+    """Which anchors lie in the image, or reach out of it by less than a border."""
+    levels = [axis_masks(x, image_size, border, False) for x in anchors.levels]
+    return flatten_levels([masked_cells(mask) for mask in levels])
+
+
+def _make_edges(
+    anchors: AnchorGrid, image_size: ImageSize | None, config: TargetConfig
+) -> tuple[list[Edges], list[Bool[jax.Array, "_ _ _"]]]:
+    """The edges of every level, and which anchors the border rules keep."""
     border = None if config.border_after_matching else config.allowed_border
     masks = [
         axis_masks(x, image_size, border, config.ignore_padding) for x in anchors.levels
     ]
     levels = zip(anchors.levels, masks, strict=True)
     edges = [make_edges(level, mask, config.pixel_offset) for level, mask in levels]
-    peaks = [find_peaks(edge, boxes, config.pixel_offset) for edge in edges]
-    best = _best_boxes(anchors, edges, peaks, boxes, config.pixel_offset, floor)
-    return Association(
-        iou=_flatten([level.iou for level in best]),
-        gt_index=_flatten([level.gt_index for level in best]),
-        forced_by=_forced_by(anchors, edges, peaks, boxes, config),
-        is_kept=_flatten([_outer(mask) for mask in masks]),
-    )
-
-
-def grid_inside(
-    anchors: AnchorGrid,
-    image_size: ImageSize | None,
-    border: float | None,
-    ignore_padding: bool,
-) -> Bool[jax.Array, " n"]:
-    """Which anchors the border rules keep."""
-    levels = [axis_masks(x, image_size, border, ignore_padding) for x in anchors.levels]
-    return _flatten([_outer(mask) for mask in levels])
-
-
-def _flatten(levels: list[jax.Array]) -> jax.Array:
-    """`[a h w]` of every level to `[n]` in the order of the anchors."""
-    return jnp.concatenate([x.transpose(1, 2, 0).reshape(-1) for x in levels])
-
-
-def _outer(mask: AxisMasks) -> Bool[jax.Array, "a h w"]:
-    return mask[1][:, :, None] & mask[0][:, None, :]
+    return edges, [masked_cells(mask) for mask in masks]
 
 
 def _best_boxes(
@@ -124,21 +137,18 @@ def _forced_by(
     edges: list[Edges],
     peaks: list[Peaks],
     boxes: Float[jax.Array, "m 4"],
+    claims: list[Bool[jax.Array, "_ m"]],
     config: TargetConfig,
-) -> Int[jax.Array, " n"]:
+) -> list[Int[jax.Array, "_ _ _"]]:
     """The last box that forces each anchor positive, or -1."""
-    if config.force_match == "none":
-        return jnp.full(len(anchors), -1, jnp.int32)
-    best = jnp.stack([level.iou.max(axis=0) for level in peaks]).max(axis=0)
-    may_force = (best > 0.0) & (best >= config.min_force_iou)
-    claims = [(level.iou == best[None]) & may_force[None] for level in peaks]
     offset = config.pixel_offset
-    if config.force_match == "first":
-        return _first_claims(anchors, edges, peaks, boxes, claims, offset)
+    if config.force_match != "ties":
+        first = _first_claimed(anchors, edges, peaks, boxes, claims, offset)
+        return _claim_at(first, anchors)
     by_loop = functools.partial(
         claims_by_loop, levels=anchors.levels, pixel_offset=offset
     )
-    levels = jax.lax.platform_dependent(
+    return jax.lax.platform_dependent(
         edges,
         peaks,
         boxes,
@@ -146,24 +156,36 @@ def _forced_by(
         cpu=jax.custom_batching.sequential_vmap(by_loop),
         default=functools.partial(claims_by_reduction, pixel_offset=offset),
     )
-    return _flatten(levels)
+
+
+def _claim_at(
+    index: Int[jax.Array, " m"], anchors: AnchorGrid
+) -> list[Int[jax.Array, "_ _ _"]]:
+    """The last box that claims each anchor, or -1, where it claims one or none."""
+    rows = jnp.arange(index.shape[0], dtype=jnp.int32)
+    claimed_by = []
+    for level, cells in zip(anchors.levels, anchors.locate(index), strict=True):
+        shapes = len(level.cell)
+        nothing = jnp.full((shapes, *level.shape), -1, jnp.int32)
+        # Out of bounds, so dropped, where it is in another level.
+        shape = jnp.where(cells.is_here, cells.shape, shapes)
+        at_cells = nothing.at[shape, cells.y, cells.x]
+        claimed_by.append(at_cells.max(rows, mode="drop"))
+    return claimed_by
 
 
 def _ties(
     edges: Edges, peaks: Peaks, boxes: Float[jax.Array, "m 4"], pixel_offset: float
 ) -> tuple[Bool[jax.Array, "a m w"], Bool[jax.Array, "a m h"]]:
     """The columns and the rows where each box fits each shape best."""
-    x0, y0, x1, y1 = (boxes[None, :, i, None] for i in range(4))
-    left, right, top, bottom = (edge[:, None, :] for edge in edges[:4])
-    x = shared_length(left, right, x0, x1, pixel_offset) == peaks.x[:, :, None]
-    y = shared_length(top, bottom, y0, y1, pixel_offset) == peaks.y[:, :, None]
-    return x, y
+    x, y = shared_sides(edges, boxes, pixel_offset)
+    return x == peaks.x[:, :, None], y == peaks.y[:, :, None]
 
 
-def _first_claims(
+def _first_claimed(
     anchors, edges, peaks, boxes, claims, pixel_offset
-) -> Int[jax.Array, " n"]:
-    """As `_forced_by`, where a box claims only the first of the anchors that tie."""
+) -> Int[jax.Array, " m"]:
+    """The first anchor that each box claims; the number of anchors if there is none."""
     firsts, start = [], 0
     for level, edge, peak, claim in zip(
         anchors.levels, edges, peaks, claims, strict=True
@@ -173,9 +195,7 @@ def _first_claims(
         index = start + (y * level.shape[1] + x) * len(level.cell) + shape
         firsts.append(jnp.where(claim, index, len(anchors)).min(axis=0))
         start += level.size
-    first = jnp.stack(firsts).min(axis=0)  # out of bounds, so dropped, where none
-    rows = jnp.arange(boxes.shape[0], dtype=jnp.int32)
-    return jnp.full(len(anchors), -1, jnp.int32).at[first].max(rows, mode="drop")
+    return jnp.stack(firsts).min(axis=0)
 
 
 def best_by_reduction(

@@ -119,15 +119,15 @@ def match(
     forced anchors under `config.retarget_forced`.
     """
     _check(anchors, image_size, config)
-    if isinstance(anchors, AnchorGrid) and gt.regions is None:
+    if isinstance(anchors, AnchorGrid):
         found = associate_grid(
-            anchors, gt.objects, image_size, config=config, floor=floor
+            anchors, gt.objects, gt.regions, image_size, config=config, floor=floor
         )
     else:
         found = _associate_boxes(anchors, gt, image_size, config)
     labels = _labels(found, config)
     if config.border_after_matching:
-        inside = _inside(anchors, image_size, config.allowed_border, False)
+        inside = _inside(anchors, image_size, config.allowed_border)
         labels = jnp.where(inside, labels, -1)
     gt_index = found.gt_index
     if config.retarget_forced:
@@ -163,13 +163,10 @@ def _labels(found: Association, config: TargetConfig) -> Int[jax.Array, " n"]:
 
 
 def _inside(
-    anchors: Anchors,
-    image_size: ImageSize | None,
-    border: float | None,
-    ignore_padding: bool,
+    anchors: Anchors, image_size: ImageSize | None, border: float | None
 ) -> Bool[jax.Array, " n"]:
     if isinstance(anchors, AnchorGrid):
-        return grid_inside(anchors, image_size, border, ignore_padding)
+        return grid_inside(anchors, image_size, border)
     boxes = jnp.asarray(anchors, jnp.float32)
     if border is None or image_size is None:
         return jnp.ones(boxes.shape[0], bool)
@@ -181,16 +178,15 @@ def _inside(
 
 
 def _associate_boxes(
-    anchors: Anchors,
+    anchors: Float[Array, "n 4"],
     gt: GroundTruth,
     image_size: ImageSize | None,
     config: TargetConfig,
 ) -> Association:
     """One pass over the boxes, with every anchor at a time."""
     border = None if config.border_after_matching else config.allowed_border
-    is_kept = _inside(anchors, image_size, border, config.ignore_padding)
-    boxes = anchors.boxes if isinstance(anchors, AnchorGrid) else anchors
-    boxes = finite_boxes(jax.lax.stop_gradient(boxes))
+    is_kept = _inside(anchors, image_size, border)
+    boxes = finite_boxes(jax.lax.stop_gradient(jnp.asarray(anchors)))
     if gt.regions is not None and config.ignore_iof is not None:
         share = _share_of_regions(boxes, gt.regions, config)
         is_kept &= share <= config.ignore_iof

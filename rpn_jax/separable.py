@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from ._typing import Bool, Float, ImageSize
 from .anchors import AnchorLevel
+from .config import TargetConfig
 
 _FAR = 1e30
 _TINY = 1e-30  # keeps an empty union from dividing by zero
@@ -85,6 +86,16 @@ def axis_masks(
     return keep(1, level.x_edges()), keep(0, level.y_edges())
 
 
+def masked_cells(mask: AxisMasks) -> Bool[jax.Array, "a h w"]:
+    """Which anchors are kept in both directions."""
+    return mask[1][:, :, None] & mask[0][:, None, :]
+
+
+def flatten_levels(levels: list[jax.Array]) -> jax.Array:
+    """`[a h w]` of every level to `[n]` in the order of the anchors."""
+    return jnp.concatenate([x.transpose(1, 2, 0).reshape(-1) for x in levels])
+
+
 def make_edges(level: AnchorLevel, masks: AxisMasks, pixel_offset: float) -> Edges:
     """The rows and columns of a level, those that are masked out inside out."""
     (left, right), (top, bottom) = level.x_edges(), level.y_edges()
@@ -105,12 +116,36 @@ def find_peaks(
     edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float
 ) -> Peaks:
     """How well each box fits each shape of a level."""
-    x0, y0, x1, y1 = (boxes[None, :, i, None] for i in range(4))
-    left, right, top, bottom = (edge[:, None, :] for edge in edges[:4])
-    x = shared_length(left, right, x0, x1, pixel_offset).max(axis=2)
-    y = shared_length(top, bottom, y0, y1, pixel_offset).max(axis=2)
+    x, y = (side.max(axis=2) for side in shared_sides(edges, boxes, pixel_offset))
     areas = edges.area[:, None], box_areas(boxes, pixel_offset)[None, :]
     return Peaks(x, y, iou_from_areas(x * y, *areas))
+
+
+def claiming_shapes(
+    ious: list[Float[jax.Array, "_ m"]], config: TargetConfig
+) -> list[Bool[jax.Array, "_ m"]]:
+    """Which shapes of every level each box forces positive, where it fits them best.
+
+    Args:
+        ious: `[a m]` of every level, the IoU of each box and each shape there.
+        config: the rules.
+    """
+    best = jnp.stack([iou.max(axis=0) for iou in ious]).max(axis=0)
+    may_force = (best > 0.0) & (best >= config.min_force_iou)
+    may_force &= config.force_match != "none"
+    return [(iou == best[None]) & may_force[None] for iou in ious]
+
+
+def shared_sides(
+    edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float
+) -> tuple[Float[jax.Array, "a m w"], Float[jax.Array, "a m h"]]:
+    """Pixels that each box shares with the columns and rows of each shape."""
+    x0, y0, x1, y1 = (boxes[None, :, i, None] for i in range(4))
+    left, right, top, bottom = (edge[:, None, :] for edge in edges[:4])
+    return (
+        shared_length(left, right, x0, x1, pixel_offset),
+        shared_length(top, bottom, y0, y1, pixel_offset),
+    )
 
 
 def box_areas(

@@ -47,6 +47,13 @@ RULES = {
     "regions_over_anchors": TargetConfig(ignore_iof=0.5),
     "anchors_over_regions": TargetConfig(ignore_iof=0.5, ignore_wrt_candidates=False),
     "regions_and_border": TargetConfig(ignore_iof=0.3, allowed_border=4),
+    "regions_first": TargetConfig(
+        ignore_iof=0.5, force_match="first", retarget_forced=True
+    ),
+    "regions_retarget": TargetConfig(
+        ignore_iof=0.0, retarget_forced=True, min_force_iou=0.1, pixel_offset=1.0
+    ),
+    "regions_no_force": TargetConfig(ignore_iof=0.5, force_match="none"),
     "legacy": TargetConfig(pixel_offset=1.0),
     "py_faster_rcnn": TargetConfig(pixel_offset=1.0, allowed_border=0),
 }
@@ -83,11 +90,16 @@ def scene(kind):
         valid[0] = False
     elif kind == "only_regions":
         ignore[:] = True
+    elif kind == "crowd":  # objects lie in regions, and lose their best anchors
+        ignore[:4] = True
+        boxes[:2] = np.array([[0, 0, 40, 40], [30, 8, 70, 50]], np.float32)
+        boxes[2], boxes[3] = np.nan, np.array([16, 16, 20, 20], np.float32)
+        boxes[4:] = boxes[4:] / 4 + boxes[rng.integers(0, 2, 6)][:, [0, 1, 0, 1]]
     return boxes, valid, ignore
 
 
 SCENES = ["random", "ties", "tiny", "duplicates", "outside", "degenerate", "padding"]
-SCENES += ["only_padding", "regions", "only_regions"]
+SCENES += ["only_padding", "regions", "only_regions", "crowd"]
 
 
 def matcher(form, config):
@@ -138,7 +150,17 @@ def test_an_eager_call_equals_a_compiled_one(form):
     chex.assert_trees_all_equal(match_anchors(anchors, *truth), compiled)
 
 
-@pytest.mark.parametrize("rule", ["paper", "retarget_first", "py_faster_rcnn"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "paper",
+        "retarget_first",
+        "py_faster_rcnn",
+        "anchors_over_regions",
+        "regions_first",
+        "regions_retarget",
+    ],
+)
 def test_the_forms_for_cpu_and_for_accelerators_give_the_same_bits(rule, monkeypatch):
     config = RULES[rule]
     on_cpu = jax.jit(matcher("grid", config))
@@ -163,6 +185,20 @@ def test_scenes_reach_every_kind_of_label():
     assert min(counts) > 50
 
 
+@pytest.mark.parametrize("rule", ["regions_over_anchors", "anchors_over_regions"])
+def test_some_boxes_in_a_crowd_lose_all_their_best_anchors(rule):
+    """The comparisons above would say little of regions if no box did."""
+    gt_boxes, gt_valid, gt_ignore = scene("crowd")
+    config = RULES[rule]
+    labels, _, max_iou = reference.match_anchors(
+        BOXES, gt_boxes, gt_valid, IMAGE_SIZE, gt_ignore, CORNERS, config=config
+    )
+    iou = reference.pairwise_iou(gt_boxes[4:], BOXES)
+    left = np.where(max_iou > 0.0, iou, 0.0).max(axis=1)
+    assert ((left > 0.0) & (left < iou.max(axis=1) - 1e-6)).any()
+    assert (labels == 1).any()
+
+
 @EITHER_FORM
 def test_results_are_int32_and_float32(form):
     matches = jax.eval_shape(matcher(form, TargetConfig()), *scene("random"))
@@ -171,9 +207,10 @@ def test_results_are_int32_and_float32(form):
 
 
 @EITHER_FORM
-def test_vmap_equals_a_loop(form):
-    match = compiled_matcher(form)
-    truths = [scene(kind)[:2] for kind in SCENES]
+@pytest.mark.parametrize("rule", ["paper", "regions_over_anchors"])
+def test_vmap_equals_a_loop(form, rule):
+    match = compiled_matcher(form, rule)
+    truths = [scene(kind) for kind in SCENES]
     batch = jax.tree.map(lambda *xs: np.stack(xs), *truths)
     looped = [match(*truth) for truth in truths]
     looped = jax.tree.map(lambda *xs: np.stack(xs), *looped)
@@ -278,9 +315,34 @@ def test_the_order_of_plain_anchors_does_not_matter(seed):
     chex.assert_trees_all_equal(match(BOXES[order], *truth), expected)
 
 
+@pytest.mark.parametrize(
+    "rule", ["regions_over_anchors", "anchors_over_regions", "regions_first"]
+)
+@given(seed=st.integers(0, 2**16))
+def test_a_grid_and_its_boxes_agree_on_regions(rule, seed):
+    rng = np.random.default_rng(seed)
+    boxes, valid = reference.random_boxes(rng, ROWS, 64), rng.random(ROWS) < 0.8
+    ignore = rng.random(ROWS) < rng.choice([0.0, 0.3, 0.7])
+    boxes[rng.random(ROWS) < 0.1, 2] = rng.choice([np.nan, np.inf, -5])
+    truth = boxes, valid, ignore
+    expected = compiled_matcher("boxes", rule)(*truth)
+    chex.assert_trees_all_equal(compiled_matcher("grid", rule)(*truth), expected)
+
+
+@pytest.mark.parametrize("kind", ["ties", "padding"])
+def test_flags_that_mark_no_region_change_nothing(kind):
+    anchors = dataclasses.replace(ANCHORS, rounding="none")  # ties on rounded overlaps
+    grid = rpn_jax.make_anchors(anchors, SHAPES)
+    match = functools.partial(match_anchors, config=TargetConfig(ignore_iof=0.5))
+    gt_boxes, gt_valid, gt_ignore = scene(kind)
+    found = jax.jit(match)(grid, gt_boxes, gt_valid, gt_ignore=gt_ignore)
+    expected = jax.jit(match)(grid, gt_boxes, gt_valid)
+    chex.assert_trees_all_equal(found, expected)
+
+
 @functools.cache
-def compiled_matcher(form):
-    return jax.jit(matcher(form, TargetConfig()))
+def compiled_matcher(form, rule="paper"):
+    return jax.jit(matcher(form, RULES[rule]))
 
 
 @functools.cache

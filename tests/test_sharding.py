@@ -52,7 +52,11 @@ by_image = functools.partial(jax.device_put, device=NamedSharding(mesh, P("data"
 whole = index, boxes, valid
 shards = jax.tree.map(by_image, whole)
 regions = dataclasses.replace(config.targets, ignore_iof=0.5)
-for form in (assign, functools.partial(assign, anchors=anchors.boxes, rules=regions)):
+for form in (
+    assign,
+    functools.partial(assign, rules=regions),
+    functools.partial(assign, anchors=anchors.boxes, rules=regions),
+):
     expected = jax.jit(form)(*whole)
     assert (np.asarray(expected.labels) == 1).sum() > 8
     alone = jax.jit(form)(*(x[5:6] for x in whole))
