@@ -16,36 +16,50 @@ def norm(name, width):
     return {f"{name}.{leaf}": (width,) for leaf in leaves}
 
 
-def bottlenecks(stage, name, depth, *, between, shortcut):
-    """The blocks of a stage; `between` is what comes before `1`, `2`, `3` of a norm."""
-    layout, inputs = {}, (64, *OUTSIDE)[stage]
-    inside, outputs = INSIDE[stage], OUTSIDE[stage]
-    for i in range(BLOCKS[depth][stage]):
-        block = f"{name}.{i}"
-        shapes = ((inside, inputs, 1), (inside, inside, 3), (outputs, inside, 1))
-        for n, shape in enumerate(shapes, start=1):
-            layout |= conv(f"{block}.conv{n}", *shape, bias=False)
-            layout |= norm(between.format(block=block, n=n), shape[0])
-        if i == 0:
-            layout |= conv(f"{block}.{shortcut[0]}", outputs, inputs, 1, bias=False)
-            layout |= norm(f"{block}.{shortcut[1]}", outputs)
+def torchvision_names(block, part):
+    """The convolution and the norm of a part of a block: 1, 2, 3 or the shortcut."""
+    if part == "shortcut":
+        return f"{block}.downsample.0", f"{block}.downsample.1"
+    return f"{block}.conv{part}", f"{block}.bn{part}"
+
+
+def detectron2_names(block, part):
+    name = f"{block}.shortcut" if part == "shortcut" else f"{block}.conv{part}"
+    return name, f"{name}.norm"
+
+
+def bottlenecks(stage, depth):
+    """The convolutions of a stage: number of the block, part, shape."""
+    inputs, inside, outputs = (64, *OUTSIDE)[stage], INSIDE[stage], OUTSIDE[stage]
+    for block in range(BLOCKS[depth][stage]):
+        yield block, 1, (inside, inputs, 1)
+        yield block, 2, (inside, inside, 3)
+        yield block, 3, (outputs, inside, 1)
+        if block == 0:
+            yield block, "shortcut", (outputs, inputs, 1)
         inputs = outputs
+
+
+def resnet(depth, names, stem, stages):
+    layout = conv(stem[0], 64, 3, 7, bias=False) | norm(stem[1], 64)
+    for stage, name in enumerate(stages):
+        for block, part, shape in bottlenecks(stage, depth):
+            of_conv, of_norm = names(f"{name}.{block}", part)
+            layout |= conv(of_conv, *shape, bias=False) | norm(of_norm, shape[0])
     return layout
+
+
+def detectron2_trunk(depth, prefix, stages):
+    """A ResNet of detectron2."""
+    stem = (f"{prefix}stem.conv1", f"{prefix}stem.conv1.norm")
+    names = [f"{prefix}res{i + 2}" for i in range(stages)]
+    return resnet(depth, detectron2_names, stem, names)
 
 
 def detectron2(depth, *, has_fpn):
     """`GeneralizedRCNN` or `ProposalNetwork` of detectron2 with a ResNet."""
-    trunk = "backbone.bottom_up" if has_fpn else "backbone"
-    layout = conv(f"{trunk}.stem.conv1", 64, 3, 7, bias=False)
-    layout |= norm(f"{trunk}.stem.conv1.norm", 64)
-    for stage in range(4 if has_fpn else 3):
-        layout |= bottlenecks(
-            stage,
-            f"{trunk}.res{stage + 2}",
-            depth,
-            between="{block}.conv{n}.norm",
-            shortcut=("shortcut", "shortcut.norm"),
-        )
+    prefix = "backbone.bottom_up." if has_fpn else "backbone."
+    layout = detectron2_trunk(depth, prefix, 4 if has_fpn else 3)
     for stage in range(4 if has_fpn else 0):
         layout |= conv(f"backbone.fpn_lateral{stage + 2}", 256, OUTSIDE[stage], 1)
         layout |= conv(f"backbone.fpn_output{stage + 2}", 256, 256, 3)
@@ -56,17 +70,25 @@ def detectron2(depth, *, has_fpn):
     return layout | conv(f"{head}.anchor_deltas", 4 * anchors, width, 1)
 
 
+def detectron2_msra(depth):
+    """`ImageNetPretrained/MSRA/R-50.pkl` but for `fc1000`, as it came from Caffe2."""
+    leaves = ("gamma", "beta", "running_mean", "running_var")
+    layout = {"conv1_w": (64, 3, 7, 7)}
+    layout |= {f"res_conv1_bn_{leaf}": (64,) for leaf in leaves}
+    branches = {1: "branch2a", 2: "branch2b", 3: "branch2c", "shortcut": "branch1"}
+    for stage in range(4):
+        for block, part, (outputs, inputs, size) in bottlenecks(stage, depth):
+            name = f"res{stage + 2}_{block}_{branches[part]}"
+            layout[f"{name}_w"] = (outputs, inputs, size, size)
+            layout |= {f"{name}_bn_{leaf}": (outputs,) for leaf in leaves}
+    return layout
+
+
 def mmdetection():
     """`rpn_r50_fpn` of mmdetection 3."""
-    layout = conv("backbone.conv1", 64, 3, 7, bias=False) | norm("backbone.bn1", 64)
-    for stage in range(4):
-        layout |= bottlenecks(
-            stage,
-            f"backbone.layer{stage + 1}",
-            50,
-            between="{block}.bn{n}",
-            shortcut=("downsample.0", "downsample.1"),
-        )
+    stem = ("backbone.conv1", "backbone.bn1")
+    stages = [f"backbone.layer{i + 1}" for i in range(4)]
+    layout = resnet(50, torchvision_names, stem, stages)
     for i, width in enumerate(OUTSIDE):
         layout |= conv(f"neck.lateral_convs.{i}.conv", 256, width, 1)
         layout |= conv(f"neck.fpn_convs.{i}.conv", 256, 256, 3)
@@ -96,22 +118,17 @@ def jwyang_vgg16():
 
 def jwyang_resnet101():
     """faster-rcnn.pytorch with ResNet-101, for COCO; layer4 is its second stage's."""
-    layout = conv("RCNN_base.0", 64, 3, 7, bias=False) | norm("RCNN_base.1", 64)
-    for stage in range(3):
-        layout |= bottlenecks(
-            stage,
-            f"RCNN_base.{stage + 4}",
-            101,
-            between="{block}.bn{n}",
-            shortcut=("downsample.0", "downsample.1"),
-        )
-    return layout | jwyang_head(1024, 12)
+    stages = [f"RCNN_base.{i + 4}" for i in range(3)]
+    trunk = resnet(101, torchvision_names, ("RCNN_base.0", "RCNN_base.1"), stages)
+    return trunk | jwyang_head(1024, 12)
 
 
 LAYOUTS = {
     "detectron2_fpn": detectron2(50, has_fpn=True),
     "detectron2_fpn of 101 layers": detectron2(101, has_fpn=True),
     "detectron2_c4": detectron2(50, has_fpn=False),
+    "detectron2_msra": detectron2_msra(50),
+    "detectron2_torchvision": detectron2_trunk(50, "", 4),
     "mmdetection": mmdetection(),
     "jwyang_vgg16": jwyang_vgg16(),
     "jwyang_resnet": jwyang_resnet101(),
@@ -125,6 +142,6 @@ def random_weights(layout, seed=0):
     for name, shape in LAYOUTS[layout].items():
         fan_in = np.prod(shape[1:]) if len(shape) == 4 else 100.0
         values = rng.standard_normal(shape, np.float32) * np.sqrt(2.0 / fan_in)
-        is_scale = len(shape) == 1 and name.endswith(("weight", "running_var"))
+        is_scale = len(shape) == 1 and name.endswith(("weight", "gamma", "running_var"))
         weights[name] = (np.abs(values) + 0.5 if is_scale else values).astype("f4")
     return weights

@@ -11,8 +11,13 @@ from rpn_jax import cli
 from rpn_jax.commands.train import parse
 from rpn_jax.data import Scenes
 from rpn_jax.evaluate import read_coco_results
+from rpn_jax.models import export_weights, load_weights
+from rpn_jax.models.interop import read_tensors
 from rpn_jax.train import (
+    ResolvedConfig,
     TrainConfig,
+    build_model,
+    load_run,
     pyramid_rules,
     read_config,
     resolve,
@@ -88,6 +93,23 @@ def test_evaluation_repeats_the_recall_of_the_training(trained, capsys):
     assert "Step 4." in capsys.readouterr().out
     again = (trained / "evaluation" / "recall.json").read_text()
     assert json.loads(again) == json.loads((trained / "recall.json").read_text())
+
+
+def test_the_weights_of_a_run_become_a_file_for_torch(trained, tmp_path, capsys):
+    target = tmp_path / "weights.safetensors"
+    flags = ["--from", str(trained), "--to", str(target), "--system", "torchvision"]
+    assert cli.main(["convert", *flags]) == 0
+    assert "0 were left out" in capsys.readouterr().out
+    model, found = load_run(trained).model, read_tensors(target)
+    expected = export_weights(model, "torchvision")
+    assert found.keys() == expected.keys()
+    assert "rpn.head.cls_logits.weight" in found
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    fresh = build_model(read_config(ResolvedConfig, trained / "config.json"))
+    assert load_weights(fresh, target).missing == ()
+    kernel = fresh.head.deltas.kernel[...]
+    np.testing.assert_array_equal(kernel, model.head.deltas.kernel[...])
 
 
 def test_proposals_are_boxes_of_the_original_images(trained, coco, tmp_path):
@@ -204,7 +226,8 @@ def test_a_damaged_configuration_names_the_field(text, message, tmp_path):
 def test_defaults_follow_the_data_and_the_backbone():
     scenes, real = resolve(TrainConfig()), resolve(TrainConfig(data="a.json"))
     assert (scenes.backbone, real.backbone) == ("tiny_fpn", "mobilenet_v2_fpn")
-    assert (scenes.optimizer.name, scenes.lr, real.lr) == ("adamw", 3e-3, 1e-3)
+    assert (scenes.optimizer.name, scenes.lr, real.lr) == ("muon", 3e-3, 1e-3)
+    assert (scenes.batch_size, real.batch_size) == (4, 8)
     assert scenes.rpn == real.rpn == pyramid_rules()
     c4 = resolve(TrainConfig(data="a.json", backbone="resnet50_c4"))
     assert len(c4.rpn.anchors.strides) == 1
@@ -212,3 +235,6 @@ def test_defaults_follow_the_data_and_the_backbone():
         TrainConfig(data="a.json", init_weights="w.npz", weights_system="torchvision")
     )
     assert (weights.frozen_stages, real.frozen_stages) == (2, 0)
+    assert (weights.optimizer.name, real.optimizer.name) == ("adamw", "muon")
+    parts = resolve(TrainConfig(accumulate=3))
+    assert parts.batch_size == 6

@@ -13,6 +13,7 @@ from rpn_jax.models.interop import (
     make_foreign_model,
     read_checkpoint,
     translate,
+    write_tensors,
 )
 from rpn_jax.train.state import grid_for
 
@@ -112,7 +113,11 @@ def test_the_detector_loads_what_is_written_strictly_and_bit_for_bit(name, tmp_p
     state = peer.state_dict()
     for tensor_name, value in written.items():
         np.testing.assert_array_equal(value, state[tensor_name].numpy())
-    torch_state = {k: torch.from_numpy(v.copy()) for k, v in written.items()}
+    write_tensors(tmp_path / "written.pth", written)
+    torch_state = torch.load(tmp_path / "written.pth", weights_only=True)
+    assert torch_state.keys() == written.keys()
+    for tensor_name, value in torch_state.items():
+        np.testing.assert_array_equal(value.numpy(), state[tensor_name].numpy())
     parts = torch.nn.ModuleDict({"backbone": peer.backbone, "rpn": peer.rpn})
     parts.load_state_dict(torch_state, strict=True)
 

@@ -3,9 +3,12 @@
 import dataclasses
 from typing import Literal, get_args
 
+import jax
+
 from .. import presets
 from ..config import AnchorConfig, LossConfig, RPNConfig, TargetConfig
 from ..data import PipelineConfig
+from ..models import default_anchors
 from ..models.interop import SystemName, read_checkpoint
 from .optimizer import OptimizerConfig
 
@@ -22,6 +25,7 @@ Preset = Literal[
 BackboneName = Literal[
     "tiny_fpn",
     "mobilenet_v2_fpn",
+    "mobilenet_v3_large_fpn",
     "resnet18_fpn",
     "resnet34_fpn",
     "resnet50_fpn",
@@ -60,20 +64,22 @@ class TrainConfig:
             2 with `init_weights` and none without.
         fpn_features: channels of the pyramid's maps; None takes the backbone's own.
         dtype: of the network's arithmetic. Parameters, losses and boxes are float32.
-        batch_size: images of a step, over all devices.
+        batch_size: images of a step, over all devices; None takes 8, and for scenes 4,
+            but at least one for each device.
         accumulate: in how many parts a step takes them, to save memory.
-        steps: how many updates to make; or give `epochs`. None of both makes 500 on
+        steps: how many updates to make; or give `epochs`. None of both makes 1,000 on
             scenes and 12 epochs else, but at least 500 steps.
         epochs: how often to see every image.
-        lr: the highest learning rate; None takes 0.02 for SGD, and for AdamW 0.003 on
-            scenes and 0.001 else.
+        lr: the highest learning rate; None takes 0.02 for SGD, and for the others 0.003
+            on scenes and 0.001 else.
         seed: of the weights, the order of images and the samples.
         out: folder of the run.
         resume: goes on from the newest checkpoint in `out`, if there is one.
         checkpoint_every: steps between two checkpoints; None saves ten in a run.
         log_every: steps between two lines of `metrics.jsonl`.
         max_skipped: stops after this many steps in a row without finite gradients.
-        optimizer: how gradients become updates; None takes AdamW.
+        optimizer: how gradients become updates; None takes AdamW with `init_weights`
+            and Muon, which learns in fewer steps from nothing, without.
         pipeline: how images become batches; None resizes them to a shorter side of 240
             pixels for scenes and of 480 for the rest.
         rpn: the rules of the network; None takes those of `preset`.
@@ -92,7 +98,7 @@ class TrainConfig:
     frozen_stages: int | None = None
     fpn_features: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    batch_size: int = 8
+    batch_size: int | None = None
     accumulate: int = 1
     steps: int | None = None
     epochs: float | None = None
@@ -126,7 +132,7 @@ class TrainConfig:
                 "TrainConfig needs steps or epochs, not both, got "
                 f"{self.steps} and {self.epochs}."
             )
-        if self.batch_size % self.accumulate:
+        if self.batch_size is not None and self.batch_size % self.accumulate:
             raise ValueError(
                 "TrainConfig needs a batch_size that accumulate divides, got "
                 f"{self.batch_size} and {self.accumulate}."
@@ -140,6 +146,7 @@ class ResolvedConfig(TrainConfig):
     Attributes:
         backbone: name of the backbone.
         frozen_stages: how many of its stages are not trained.
+        batch_size: images of a step.
         lr: the highest learning rate.
         optimizer: how gradients become updates.
         pipeline: how images become batches.
@@ -148,6 +155,7 @@ class ResolvedConfig(TrainConfig):
 
     backbone: BackboneName = "tiny_fpn"
     frozen_stages: int = 0
+    batch_size: int = 8
     lr: float = 0.02
     optimizer: OptimizerConfig = OptimizerConfig()
     pipeline: PipelineConfig = PipelineConfig()
@@ -161,18 +169,25 @@ def resolve(config: TrainConfig) -> ResolvedConfig:
         config: the settings as they were given.
 
     Returns:
-        The settings with a backbone, its frozen stages, a learning rate, a pipeline and
-        the rules of the network.
+        The settings with a backbone, its frozen stages, a batch size, an optimiser, a
+        learning rate, a pipeline and the rules of the network.
     """
     is_scenes = config.data == "scenes"
     backbone = config.backbone or ("tiny_fpn" if is_scenes else "mobilenet_v2_fpn")
     sides = (240, 320) if is_scenes else (480, 800)
     pipeline = config.pipeline or PipelineConfig(min_side=sides[0], max_side=sides[1])
-    optimizer = config.optimizer or OptimizerConfig(name="adamw")
+    has_weights = config.init_weights is not None
+    optimizer = config.optimizer or OptimizerConfig(
+        name="adamw" if has_weights else "muon"
+    )
+    # What `accumulate` and the devices divide.
+    parts = config.accumulate * jax.device_count()
+    images = -(-(4 if is_scenes else 8) // parts) * parts
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     chosen = {
         "backbone": backbone,
-        "frozen_stages": 0 if config.init_weights is None else 2,
+        "frozen_stages": 2 if has_weights else 0,
+        "batch_size": images,
         "weights_system": _system_of(config),
         "optimizer": optimizer,
         "lr": 0.02 if optimizer.name == "sgd" else (3e-3 if is_scenes else 1e-3),
@@ -190,7 +205,10 @@ def _choose_rules(preset: Preset | None, backbone: str) -> RPNConfig:
         return presets.jwyang_vgg16()
     if backbone.endswith("_c4"):
         return presets.detectron2_c4()
-    return pyramid_rules()
+    rules = pyramid_rules()
+    if backbone == "mobilenet_v3_large_fpn":  # whose pyramid has strides of its own
+        return dataclasses.replace(rules, anchors=default_anchors(backbone))
+    return rules
 
 
 def pyramid_rules() -> RPNConfig:

@@ -38,7 +38,8 @@ from .state import (
 from .window import Window
 
 _IGNORE_IOF = 0.5  # share of an anchor in a crowd that makes it neither good nor bad
-_FEWEST_STEPS = 500
+_FEWEST_STEPS = 500  # on files
+_SCENES_STEPS = 1000
 _logger = logging.getLogger(__name__)
 
 
@@ -224,7 +225,7 @@ def _count_steps(config: ResolvedConfig, source: ImageSource) -> int:
                 "train needs --steps for scenes, which never repeat, got --epochs "
                 f"{config.epochs}."
             )
-        return _FEWEST_STEPS
+        return _SCENES_STEPS
     epoch = steps_per_epoch(source, config.pipeline, config.batch_size)
     if config.epochs is not None:
         return max(round(config.epochs * epoch), 1)

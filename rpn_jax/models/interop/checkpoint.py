@@ -10,14 +10,6 @@ from .files import Tensors, published_system, read_tensors
 from .names import rename, reverse
 from .systems import SYSTEMS, System
 
-# How names end here and in PyTorch.
-LEAVES = {
-    "kernel": "weight",
-    "bias": "bias",
-    "scale": "weight",
-    "mean": "running_mean",
-    "var": "running_var",
-}
 _ORIGIN = "system"  # of a file of this library: what its weights were made for
 
 
@@ -111,7 +103,7 @@ def translate(tensors: Mapping[str, np.ndarray], system: str) -> Checkpoint:
         found = _translate_name(name, rules)
         if found is None:
             continue
-        if rules.is_torch and found.endswith(".kernel") and value.ndim < 2:
+        if found.endswith(".kernel") and value.ndim < 2:
             found = found.removesuffix("kernel") + "scale"
         ours[found] = _from_layout(found, value, rules)
         names[found] = name
@@ -147,15 +139,15 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
     for name, value in checkpoint.tensors.items():
         if rules.preset is None and not name.startswith("backbone.body."):
             continue
-        stem, leaf = name.rsplit(".", 1)
-        found = rename(stem, table)
-        if found is None or leaf not in LEAVES:
+        layer, leaf = name.rsplit(".", 1)
+        layer = rename(layer, table)
+        found = layer and rename(f"{layer}.{leaf}", rules.leaves)
+        if not found:
             raise ValueError(
                 f"{system} has no name for {name}. Choose the system that the backbone "
                 f"and the head are of: {', '.join(SYSTEMS)}."
             )
-        end = LEAVES[leaf] if rules.is_torch else leaf
-        tensors[f"{found}.{end}"] = _to_layout(name, value, rules)
+        tensors[found] = _to_layout(name, value, rules)
     if system == "rpn_jax":
         tensors[_ORIGIN] = np.frombuffer(checkpoint.system.encode(), np.uint8)
     return tensors
@@ -171,16 +163,16 @@ def _checked(system: str) -> str:
 
 def _translate_name(name: str, system: System) -> str | None:
     """The name here; `weight` becomes `kernel`, though it may be a norm's scale."""
-    stem, _, leaf = name.replace("/", ".").rpartition(".")
-    leaves = {v: k for k, v in reversed(LEAVES.items())} if system.is_torch else LEAVES
-    found = rename(stem, reverse(system.rules))
-    if found is None or leaf not in leaves:
+    with_leaf = rename(name.replace("/", "."), reverse(system.leaves))
+    if with_leaf is None:
         return None
-    return f"{found}.{leaves[leaf] if system.is_torch else leaf}"
+    layer, leaf = with_leaf.rsplit(".", 1)
+    found = rename(layer, reverse(system.rules))
+    return found and f"{found}.{leaf}"
 
 
 def _from_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
-    if system.is_torch and value.ndim == 4:
+    if system.is_oihw and value.ndim == 4:
         value = value.transpose(2, 3, 1, 0)
     if system.is_split and name.startswith("head.logits."):
         value = _swap_pairs(value, (2, -1))
@@ -190,7 +182,7 @@ def _from_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
 def _to_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
     if system.is_split and name.startswith("head.logits."):
         value = _swap_pairs(value, (-1, 2))
-    if system.is_torch and value.ndim == 4:
+    if system.is_oihw and value.ndim == 4:
         value = value.transpose(3, 2, 0, 1)
     return value
 

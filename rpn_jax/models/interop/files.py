@@ -2,10 +2,10 @@
 
 import hashlib
 import importlib
+import json
 import pathlib
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +16,7 @@ from .unpickling import load_arrays
 
 Tensors = dict[str, np.ndarray]
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".pkl")
-_CONTAINERS = ("model", "state_dict", "model_state_dict")  # where systems put weights
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "blobs")  # of the weights
 
 
 def read_tensors(path: str | pathlib.Path) -> Tensors:
@@ -41,8 +41,9 @@ def read_tensors(path: str | pathlib.Path) -> Tensors:
         raise ValueError(f"There is no file of weights {path}.")
     try:
         return _tensors_of(_READERS[path.suffix](path))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+    except Exception as error:  # a damaged or hostile file can raise anything
+        reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
+        raise ValueError(f"{path} cannot be read as weights: {reason}") from error
 
 
 def published_system(path: str | pathlib.Path) -> str | None:
@@ -105,11 +106,20 @@ def _tensors_of(content: Any) -> Tensors:
 
 
 def _read_safetensors(path: pathlib.Path) -> Tensors:
-    safetensors = importlib.import_module("safetensors.numpy")
-    try:
-        return safetensors.load_file(path)
-    except importlib.import_module("safetensors").SafetensorError as error:
-        raise ValueError(str(error)) from error
+    safetensors = importlib.import_module("safetensors")
+    with safetensors.safe_open(path, "np") as file:
+        names = list(file.keys())
+    tensors = {}
+    for name in names:
+        # A file that stays open would hold all of its pages, besides the arrays.
+        with safetensors.safe_open(path, "np") as file:
+            tensors[name] = file.get_tensor(name)
+    return tensors
+
+
+def _read_pickle(path: pathlib.Path) -> Any:
+    with path.open("rb") as file:
+        return load_arrays(file)
 
 
 def _read_npz(path: pathlib.Path) -> Tensors:
@@ -128,8 +138,6 @@ def _read_torch(path: pathlib.Path) -> Any:
             "it holds more than tensors, which is not executed, or is damaged. Where "
             f"you trust it, save its state dict alone. torch says: {reason}"
         ) from None
-    except RuntimeError as error:
-        raise ValueError(str(error).strip().splitlines()[0]) from None
     return _numpy(content, torch)
 
 
@@ -143,9 +151,23 @@ def _numpy(value: Any, torch: Any) -> Any:
 
 
 def _write_safetensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    arrays = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
-    save = importlib.import_module("safetensors.numpy").save_file
-    save(arrays, path, metadata={"format": "pt"})
+    """Writes array by array: the library wants contiguous copies of all at once."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    # The widest first, so that each begins at a multiple of its width.
+    arrays = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
+    start = 0
+    for name, x in arrays:
+        dtype = re.sub("loat|nt", "", x.dtype.name).upper()  # bfloat16 is BF16
+        offsets = (start, start := start + x.nbytes)
+        header[name] = {"dtype": dtype, "shape": x.shape, "data_offsets": offsets}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, x in arrays:
+            if x.dtype.byteorder == ">":
+                x = x.astype(x.dtype.newbyteorder("<"))
+            file.write(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
 
 
 def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -155,15 +177,20 @@ def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _write_torch(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     torch = _torch(path)
-    # JAX's arrays are read-only, which torch warns of.
-    state = {name: torch.from_numpy(np.array(x)) for name, x in tensors.items()}
+    # Torch keeps the strides of arrays, so those in another layout need no copy. It
+    # warns of arrays that are read-only, such as JAX's.
+    state = {
+        name: torch.from_numpy(x if x.flags.writeable else x.copy())
+        for name, x in tensors.items()
+    }
     torch.save(state, path)
 
 
 def _write_pickle(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    arrays = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
     with path.open("wb") as file:
-        pickle.dump({"model": arrays, "__author__": "rpn_jax"}, file)
+        pickler = pickle.Pickler(file)
+        pickler.fast = True  # without a memo, which would hold copies of all arrays
+        pickler.dump({"model": dict(tensors), "__author__": "rpn_jax"})
 
 
 def _torch(path: pathlib.Path) -> Any:
@@ -181,7 +208,7 @@ _READERS = {
     ".npz": _read_npz,
     ".pth": _read_torch,
     ".pt": _read_torch,
-    ".pkl": lambda path: load_arrays(path.read_bytes()),
+    ".pkl": _read_pickle,
 }
 _WRITERS = {
     ".safetensors": _write_safetensors,

@@ -177,7 +177,7 @@ def _check_shape(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> N
 
 
 def _as_in_file(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    is_oihw = name.endswith(".weight") and len(shape) == 4
+    is_oihw = name.endswith((".weight", "_w")) and len(shape) == 4
     return (shape[3], shape[2], *shape[:2]) if is_oihw else shape
 
 

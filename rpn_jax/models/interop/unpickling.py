@@ -1,9 +1,8 @@
 """Pickles of arrays, read without running anything that they ask for."""
 
-import io
 import pickle
 from collections import OrderedDict
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -96,14 +95,14 @@ class _Unpickler(pickle.Unpickler):
         return _ADMITTED[module, name]
 
 
-def load_arrays(data: bytes) -> Any:
+def load_arrays(file: BinaryIO) -> Any:
     """Unpickles arrays of numbers, and plain containers of them.
 
     The pickle can build nothing else, and call nothing: in the place of NumPy's own
     functions stand those of this module, which check what they are given.
 
     Args:
-        data: the pickle.
+        file: the pickle, open.
 
     Returns:
         What was pickled.
@@ -112,7 +111,7 @@ def load_arrays(data: bytes) -> Any:
         ValueError: there is something else in it, or it is damaged.
     """
     try:
-        return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
+        return _plain(_Unpickler(file, encoding="latin1").load())
     except Exception as error:  # a hostile file can raise anything
         raise ValueError(str(error) or type(error).__name__) from error
 
