@@ -335,16 +335,18 @@ class RPNConfig:
         _require(
             len(set(weights)) == 1,
             "RPNConfig needs the same delta_weights in targets, losses and proposals, "
-            f"got {weights}.",
+            f"got {weights}. What encodes the deltas must decode them: give all three "
+            "the same.",
         )
         offsets = [self.targets.pixel_offset, self.proposals.pixel_offset]
         _require(
             len(set(offsets)) == 1,
             "RPNConfig needs the same pixel_offset in targets and proposals, got "
-            f"{offsets}.",
+            f"{offsets}. Give both the convention of the ground truth, 0.0 or 1.0.",
         )
         counts = [self.targets.num_samples, self.losses.num_samples]
         _require(
             len(set(counts)) == 1,
-            f"RPNConfig needs one num_samples in targets and losses, got {counts}.",
+            f"RPNConfig needs one num_samples in targets and losses, got {counts}. "
+            "Set both to the same number.",
         )

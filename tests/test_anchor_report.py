@@ -12,9 +12,9 @@ from rpn_jax.anchor_report import (
     ImageBoxes,
     inspect_anchors,
     scaled,
-    suggest_anchors,
 )
-from rpn_jax.data.records import GroundTruth
+from rpn_jax.anchor_report.nearest import nearest_iou, place_boxes
+from rpn_jax.data import GroundTruth
 
 ANCHORS = AnchorConfig(sizes=(8, (16, 24)), strides=(8, 16))
 
@@ -34,16 +34,16 @@ def shapes_of(padded_size):
     return [(-(-padded_size[0] // s), -(-padded_size[1] // s)) for s in (8, 16)]
 
 
-def anchors_of(image, targets):
+def anchors_of(image, targets, config=ANCHORS):
     """The anchors of an image and which of them take part, one at a time."""
     shapes = shapes_of(image.padded_size)
-    anchors = reference.make_anchors(ANCHORS, shapes)
+    anchors = reference.make_anchors(config, shapes)
     kept = np.ones(len(anchors), bool)
     if targets.allowed_border is not None and not targets.border_after_matching:
         border = targets.allowed_border
         kept &= reference.within_border(anchors, image.image_size, border)
     if targets.ignore_padding:
-        corners = reference.cell_corners(ANCHORS, shapes)
+        corners = reference.cell_corners(config, shapes)
         kept &= (corners < np.array(image.image_size[::-1])).all(axis=1)
     return anchors, kept
 
@@ -181,91 +181,34 @@ def test_scaled_truth_is_in_pixels_of_the_network_without_crowds():
     assert image.image_size == (50.0, 400.0)
 
 
-def sides_around(rng, sizes, ratios, number=60):
-    """Boxes of every size and ratio, with a little noise."""
-    size, ratio = np.meshgrid(sizes, ratios)
-    pairs = np.stack([size / np.sqrt(ratio), size * np.sqrt(ratio)], axis=-1)
-    noise = np.exp(rng.normal(0.0, 0.03, (number, *pairs.shape)))
-    return (pairs[None] * noise).reshape(-1, 2)
-
-
-def test_suggestions_find_the_sizes_and_ratios_of_the_boxes():
-    sizes, ratios = [10, 30, 70, 200, 400], [0.3, 1.0, 2.5]
-    sides = sides_around(np.random.default_rng(0), sizes, ratios)
-    suggested = suggest_anchors(sides, AnchorConfig())
-    assert suggested is not None
-    np.testing.assert_allclose(suggested.sizes, sizes, rtol=0.03)
-    np.testing.assert_allclose(suggested.aspect_ratios, ratios, rtol=0.05)
-
-
-def mean_shape_iou(sides, sizes, ratios):
-    """Of each box with the best of the anchors around its own centre."""
-    best = []
-    for width, height in sides.tolist():
-        ious = []
-        for size in sizes:
-            for ratio in ratios:
-                w, h = size / ratio**0.5, size * ratio**0.5
-                shared = min(w, width) * min(h, height)
-                ious.append(shared / (w * h + width * height - shared))
-        best.append(max(ious))
-    return np.mean(best)
-
-
-def test_suggestions_fit_better_than_the_quantiles_they_start_from():
-    rng = np.random.default_rng(3)
-    sides = np.exp(rng.normal(2.5, 0.4, (400, 2)) + rng.exponential(0.9, (400, 1)))
-    suggested = suggest_anchors(sides, AnchorConfig())
-    assert suggested is not None
-    sizes = np.quantile(np.sqrt(sides.prod(axis=1)), [0.1, 0.3, 0.5, 0.7, 0.9])
-    ratios = np.quantile(sides[:, 1] / sides[:, 0], [1 / 6, 1 / 2, 5 / 6])
-    start = mean_shape_iou(sides, sizes, ratios)
-    fitted = mean_shape_iou(sides, suggested.sizes, suggested.aspect_ratios)
-    assert fitted > start + 0.005
-
-
-def test_suggestions_raise_the_recall_that_is_possible():
-    rng = np.random.default_rng(1)
-    sides = sides_around(rng, [11, 20, 37], [0.6, 1.0, 1.7], number=8)
-    corners = rng.uniform(0, 30, sides.shape)
-    boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
-    report = inspect_anchors(
-        [ImageBoxes(boxes, (96.0, 96.0), (96, 96))],
-        anchors=AnchorConfig(sizes=(32, 64, 128), strides=(4, 8, 16)),
-        max_matched_images=0,
-    )
-    assert report.suggestion is not None
-    again = inspect_anchors(
-        [ImageBoxes(boxes, (96.0, 96.0), (96, 96))],
-        anchors=report.suggestion.config,
-        max_matched_images=0,
-    )
-    np.testing.assert_array_equal(again.best_iou, report.suggestion.best_iou)
-    assert again.recall(0.5) > report.recall(0.5)
-
-
-def test_suggestions_keep_the_form_of_the_configuration():
-    rng = np.random.default_rng(2)
-    sides = rng.uniform(5, 300, (500, 2))
+@pytest.mark.parametrize(
+    "targets",
+    [
+        TargetConfig(),
+        TargetConfig(allowed_border=0.0),
+        TargetConfig(allowed_border=0.0, border_after_matching=True),
+        TargetConfig(ignore_padding=True, allowed_border=4.0),
+    ],
+)
+@pytest.mark.parametrize("center_offset", [0.0, 0.5])
+def test_the_nearest_anchor_of_each_shape_is_the_best_of_all(targets, center_offset):
+    images = random_images(7, number=3)
+    sizes, ratios = (9.0, 17.0), (0.5, 1.0, 2.0)
     config = AnchorConfig(
-        sizes=(64, (8, 16)), strides=(16, 4), scales_per_octave=2, center_offset=0.5
+        sizes=(sizes, sizes),
+        strides=(8, 16),
+        aspect_ratios=ratios,
+        center_offset=center_offset,
     )
-    suggested = suggest_anchors(sides, config)
-    assert suggested is not None
-    assert [len(level) for level in suggested.level_sizes] == [2, 4]
-    assert max(suggested.level_sizes[1]) < min(suggested.level_sizes[0])
-    assert suggested.center_offset == 0.5
-    assert suggest_anchors(sides, config) == suggested
-
-
-def test_square_boxes_need_one_ratio():
-    side = np.linspace(10, 100, 50)
-    suggested = suggest_anchors(np.stack([side, side], axis=1), AnchorConfig())
-    assert suggested is not None
-    assert suggested.aspect_ratios == (1.0,)
-
-
-@pytest.mark.parametrize("number", [0, 1, 4, 100])
-def test_too_few_different_boxes_suggest_nothing(number):
-    sides = np.full((number, 2), 20.0)
-    assert suggest_anchors(sides, AnchorConfig()) is None
+    root = np.sqrt(ratios)
+    shapes = np.stack([1 / root, root])[:, None] * np.array(sizes)[:, None]
+    found = nearest_iou(place_boxes(images, 1000), shapes, config, targets)
+    expected = [[], []]
+    for image in images:
+        anchors, kept = anchors_of(image, targets, config)
+        iou = reference.pairwise_iou(image.boxes, anchors) * kept
+        first = len(ratios) * len(sizes) * np.prod(shapes_of(image.padded_size)[0])
+        for level, part in enumerate(np.split(iou, [first], axis=1)):
+            cells = part.reshape(len(iou), -1, len(ratios), len(sizes))
+            expected[level] += [box.max(axis=0).T for box in cells]
+    np.testing.assert_allclose(found, expected, atol=1e-5)

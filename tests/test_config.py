@@ -133,12 +133,18 @@ def test_names_that_do_not_exist_are_refused(config, settings):
 @pytest.mark.parametrize(
     ("stages", "named"),
     [
-        ({"targets": TargetConfig(delta_weights=(10, 10, 5, 5))}, "delta_weights"),
-        ({"targets": TargetConfig(pixel_offset=1.0)}, "pixel_offset"),
-        ({"losses": LossConfig(num_samples=64)}, "num_samples"),
+        (
+            {"targets": TargetConfig(delta_weights=(10, 10, 5, 5))},
+            "delta_weights.* give all three the same",
+        ),
+        ({"targets": TargetConfig(pixel_offset=1.0)}, r"pixel_offset.* 0.0 or 1.0"),
+        (
+            {"losses": LossConfig(num_samples=64)},
+            r"num_samples.* got \[256, 64\]. Set both to the same number",
+        ),
     ],
 )
-def test_stages_that_contradict_each_other_are_refused(stages, named):
+def test_stages_that_contradict_each_other_are_refused_with_advice(stages, named):
     with pytest.raises(ValueError, match=named):
         RPNConfig(**stages)
 

@@ -5,7 +5,9 @@ computes then with these same numbers.
 """
 
 import ast
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,9 +51,36 @@ def expected_numbers(cell):
 
 def test_the_first_cell_installs_and_the_second_is_a_title(cells):
     assert cells[0]["cell_type"] == "code"
-    assert '%pip install -q "rpn-jax[train]"' in source(cells[0])
+    assert '%pip install -q "{package}[train]" "{with_device}"' in source(cells[0])
     assert cells[1]["cell_type"] == "markdown"
     assert source(cells[1]).startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("commands", "modules", "with_device"),
+    [
+        ([], [], "jax"),
+        (["nvidia-smi"], [], "jax[cuda12]"),
+        ([], ["libtpu"], "jax[tpu]"),
+    ],
+)
+@pytest.mark.parametrize("wheels", [[], ["rpn_jax-9.9.9-py3-none-any.whl"]])
+def test_the_first_cell_asks_for_the_jax_of_the_device(
+    cells, commands, modules, with_device, wheels, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    for wheel in wheels:
+        (tmp_path / wheel).touch()
+    monkeypatch.setattr(
+        shutil, "which", lambda name: name if name in commands else None
+    )
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: name if name in modules else None
+    )
+    names = {}
+    exec(source(cells[0]).replace("%pip", "pass  #"), names)
+    assert names["package"] == (wheels or ["rpn-jax"])[0]
+    assert names["with_device"] == with_device
 
 
 def test_every_cell_ran_in_order(cells):

@@ -207,5 +207,11 @@ def test_shapes_are_drawn_for_any_number_of_boxes(number):
     config = AnchorConfig(sizes=(16, 32), strides=(8, 16))
     report = inspect_anchors([image], anchors=config, max_matched_images=0)
     figure = plot.plot_anchor_report(report)
+    shapes = figure.axes[0]
+    assert shapes.get_xlim() == shapes.get_ylim()
+    extreme = [*sides.ravel(), 32 * 2**0.5, 16 / 2**0.5]  # of boxes and of anchors
+    low, high = shapes.get_xlim()
+    assert low < 0.9 * min(extreme)
+    assert high > 1.1 * max(extreme)
     assert f"{number:,} boxes" in texts(figure)
     assert rendered(figure)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .._typing import Float
 from ..anchors import make_anchors
 from ..config import AnchorConfig, TargetConfig
 from .coverage import FeatureShapes, ImageBoxes, Size, cover, have_anchor
-from .report import AnchorReport, Suggestion
+from .report import RECALL_IOUS, AnchorReport, Suggestion
 from .suggest import suggest_anchors
 
 
@@ -47,7 +48,6 @@ def inspect_anchors(
         ]
     )
     best_iou = cover(images, anchors, targets, shapes_of)
-    other = suggest_anchors(sides, anchors)
     matched = _evenly_spaced(images, max_matched_images)
     has_anchor = [
         have_anchor(image, make_anchors(anchors, shapes_of(image.padded_size)), targets)
@@ -62,9 +62,28 @@ def inspect_anchors(
         num_matched_images=len(matched),
         num_matched_objects=sum(map(len, has_anchor)),
         num_unmatched=sum(int((~found).sum()) for found in has_anchor),
-        suggestion=other
-        and Suggestion(other, cover(images, other, targets, shapes_of)),
+        suggestion=_suggest(images, anchors, targets, shapes_of, best_iou),
     )
+
+
+def _suggest(
+    images: Sequence[ImageBoxes],
+    anchors: AnchorConfig,
+    targets: TargetConfig,
+    shapes_of: FeatureShapes,
+    best_iou: Float[np.ndarray, " o"],
+) -> Suggestion | None:
+    """Other anchors, if they are measured to be better and by no number worse."""
+    other = suggest_anchors(images, anchors, targets)
+    if other is None:
+        return None
+    found = Suggestion(other, cover(images, other, targets, shapes_of))
+    lost = [
+        (found.best_iou >= iou).mean() < (best_iou >= iou).mean()
+        for iou in (*RECALL_IOUS, targets.positive_iou)
+    ]
+    is_better = found.best_iou.mean() > best_iou.mean() and not any(lost)
+    return found if is_better else None
 
 
 def _divider(anchors: AnchorConfig) -> FeatureShapes:

@@ -10,6 +10,7 @@ from .._typing import Bool, Float
 from ..config import AnchorConfig, TargetConfig
 from ..evaluate.report import format_table
 
+RECALL_IOUS = (0.5, 0.7)  # where the tables tell recall
 _SIDES = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, np.inf)  # pixels
 _ASPECTS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, np.inf)  # height over width
 
@@ -39,7 +40,8 @@ class AnchorReport(NamedTuple):
         num_matched_images: how many images were matched in full.
         num_matched_objects: how many objects these have.
         num_unmatched: those of them that no positive anchor regresses to.
-        suggestion: other anchors, or None where the boxes are too few or too alike.
+        suggestion: other anchors, or None where none were found that cover the boxes
+            better, or the boxes are too few or too alike.
     """
 
     anchors: AnchorConfig
@@ -88,7 +90,7 @@ class AnchorReport(NamedTuple):
         )
         parts = [number, *map(format_table, tables)]
         if self.suggestion is None:
-            parts.append("No other anchors to suggest: too few boxes, or too alike.")
+            parts.append("Keep these anchors: no others were found that cover better.")
         return "\n\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def _quality(best_iou: Float[np.ndarray, " o"]) -> tuple[str, str, str]:
     """Recall at 0.5 and at 0.7, and the mean."""
     if not len(best_iou):
         return ("-", "-", "-")
-    at_half, at_high = (_percent(best_iou >= iou) for iou in (0.5, 0.7))
+    at_half, at_high = (_percent(best_iou >= iou) for iou in RECALL_IOUS)
     return at_half, at_high, f"{best_iou.mean():.3f}"
 
 
@@ -199,7 +201,7 @@ def _recall(best_iou: Float[np.ndarray, " o"], iou: float) -> float:
 
 def _summary(best_iou: Float[np.ndarray, " o"]) -> dict[str, float | int | None]:
     summary: dict[str, float | int | None] = {"num_objects": len(best_iou)}
-    for iou in (0.5, 0.7):
+    for iou in RECALL_IOUS:
         share = _recall(best_iou, iou)
         summary[f"recall_{iou:.2f}"] = round(share, 6) if len(best_iou) else None
     return summary

@@ -12,3 +12,4 @@ from .model import RPN as RPN
 from .model import make_model as make_model
 from .preprocessing import IMAGENET as IMAGENET
 from .preprocessing import Preprocessing as Preprocessing
+from .trunk import Trunk as Trunk

@@ -129,6 +129,6 @@ def finish_chart(
     place: Literal["best", "lower right"] = "best",
 ) -> None:
     """Gives a chart its legend, and faint lines to read it by."""
-    ax.legend(title=title, loc=place, frameon=False, fontsize=9)
+    ax.legend(title=title, loc=place, edgecolor="none", fontsize=9)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

@@ -12,6 +12,7 @@ from ..anchors import cell_anchors
 from ..config import AnchorConfig
 from . import canvas
 
+_MARGIN = 1.25  # around the outermost points, on a logarithmic axis
 _SIZE_TICKS = 2.0 ** np.arange(2, 11)
 _ASPECT_TICKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -54,7 +55,9 @@ def draw_shapes(
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(_SIZE_TICKS, [f"{tick:g}" for tick in _SIZE_TICKS])
         axis.set_ticks([], minor=True)
-    ax.set_aspect("equal", adjustable="datalim")
+    drawn = np.concatenate([proper, shapes])
+    limits = drawn.min() / _MARGIN, drawn.max() * _MARGIN
+    ax.set(xlim=limits, ylim=limits, aspect="equal")
     ax.set_title(f"{len(sides):,} boxes", size=10)
     canvas.finish_chart(ax, place="lower right")
 
