@@ -32,9 +32,9 @@ def suggest_anchors(
     https://arxiv.org/abs/1612.08242), but with the nearest anchor of each level's grid
     in the place of one on the same centre, so that a size which is small for its stride
     is worth little. One size or ratio after another moves to the best of many
-    candidates, from the given anchors and from the quantiles of the boxes. A move that lowers the recall of the given anchors,
-    at an IoU of 0.5, 0.7 or `positive_iou`, does not pay. Nothing is random: the same
-    boxes give the same result.
+    candidates, from the given anchors and from the quantiles of the boxes. A move that
+    lowers the recall of the given anchors, at an IoU of 0.5, 0.7 or `positive_iou`,
+    does not pay. Nothing is random: the same boxes give the same result.
 
     Args:
         images: the objects of every image, as `scaled` makes them.
