@@ -80,8 +80,8 @@ class Run:
                 resumed.
         """
         self._mesh = make_mesh()
-        _check_batch(config, self._mesh.size)
         resolved = resolve(config)
+        _check_batch(resolved, self._mesh.size)
         self.sources = open_sources(resolved)
         self.config = _with_ignore_regions(resolved, self.sources.train)
         self.num_steps = _count_steps(self.config, self.sources.train)
@@ -194,7 +194,7 @@ class Run:
             )
 
 
-def _check_batch(config: TrainConfig, num_devices: int) -> None:
+def _check_batch(config: ResolvedConfig, num_devices: int) -> None:
     if config.batch_size % (num_devices * config.accumulate):
         raise ValueError(
             f"train needs a batch_size that {num_devices} devices and "
