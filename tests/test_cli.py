@@ -53,7 +53,7 @@ def trained(coco, tmp_path_factory):
     """A run of four steps."""
     out = tmp_path_factory.mktemp("runs") / "run"
     flags = ["--data", str(coco), "--backbone", "tiny_fpn", "--out", str(out)]
-    numbers = ["--steps", "4", "--batch-size", "2", "--log-every", "2"]
+    numbers = ["--steps", "4", "--log-every", "2"]
     assert cli.main(["train", *flags, *numbers, *SMALL]) == 0
     return out
 
