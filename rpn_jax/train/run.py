@@ -204,7 +204,7 @@ def _check_batch(config: ResolvedConfig, num_devices: int) -> None:
 
 
 def _with_ignore_regions(config: ResolvedConfig, source: ImageSource) -> ResolvedConfig:
-    """Crowds become regions to ignore; only where there are some, as it takes time."""
+    """Crowds become regions to ignore, if there are any in the data."""
     has_crowds = not is_endless(source) and any(
         source.truth(row).is_crowd.any() for row in range(len(source))
     )
