@@ -133,6 +133,10 @@ def test_propose_takes_a_file_of_another_system_as_it_is(tmp_path, capsys):
     assert x.min() >= 0
     assert (x + width).max() <= 60.01
     assert (y + height).max() <= 40.01
+    printed = capsys.readouterr()
+    said = printed.out + printed.err
+    assert f"Loaded {len(tiny_weights())} tensors" in said
+    assert "left out none; missing none" in said
 
 
 def test_propose_needs_one_of_run_and_weights(tmp_path, capsys):
