@@ -102,7 +102,6 @@ ODD_ARRAYS = {
     "flags": np.array([True, False, True]),
     "empty": np.zeros((0, 4), np.float32),
     "scalar": np.array(7),
-    "brain": np.arange(3).astype(jnp.bfloat16),
     "big-endian": np.arange(4, dtype=">i2"),
 }
 
@@ -117,6 +116,24 @@ def test_arrays_of_any_kind_and_layout_are_read_as_they_were_written(tmp_path, e
         assert found[name].shape == value.shape
         # Only the order of bytes may be another one.
         assert found[name].dtype.name == value.dtype.name
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pkl"])
+def test_bfloat16_is_written_as_float32(tmp_path, ending):
+    value = np.array([1.5, -2.0, 3e38]).astype(jnp.bfloat16)
+    write_tensors(tmp_path / f"brain{ending}", {"a.weight": value})
+    found = read_tensors(tmp_path / f"brain{ending}")["a.weight"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, value.astype(np.float32))
+
+
+def test_bfloat16_is_read_as_float32(tmp_path):
+    value = np.array([1.5, -2.0, 3e38]).astype(jnp.bfloat16)
+    content = safetensors.numpy.save({"a.weight": value})
+    (tmp_path / "brain.safetensors").write_bytes(content)
+    found = read_tensors(tmp_path / "brain.safetensors")["a.weight"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, value.astype(np.float32))
 
 
 def test_the_library_of_safetensors_reads_what_is_written(tmp_path):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from .systems import PUBLISHED
@@ -68,7 +69,7 @@ def write_tensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -
 
     Args:
         path: of the file; its ending decides on the kind, as in `read_tensors`.
-        tensors: arrays by name.
+        tensors: arrays by name; bfloat16 becomes float32.
 
     Raises:
         ValueError: the ending is another one, or the kind needs torch, which is not
@@ -78,7 +79,13 @@ def write_tensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -
     if path.suffix not in SUFFIXES:
         raise ValueError(f"Weights need a file {', '.join(SUFFIXES)}, got {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[path.suffix](path, tensors)
+    known = {name: _known_to_numpy(x) for name, x in tensors.items()}
+    _WRITERS[path.suffix](path, known)
+
+
+def _known_to_numpy(x: np.ndarray) -> np.ndarray:
+    """As float32 if it is bfloat16, which few files and readers know."""
+    return x.astype(np.float32) if x.dtype == jnp.bfloat16 else x
 
 
 def _how_to_download(name: str) -> str:
@@ -113,7 +120,7 @@ def _read_safetensors(path: pathlib.Path) -> Tensors:
     for name in names:
         # A file that stays open would hold all of its pages, besides the arrays.
         with safetensors.safe_open(path, "np") as file:
-            tensors[name] = file.get_tensor(name)
+            tensors[name] = _known_to_numpy(file.get_tensor(name))
     return tensors
 
 
@@ -157,17 +164,15 @@ def _write_safetensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) ->
     arrays = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
     start = 0
     for name, x in arrays:
-        dtype = re.sub("loat|nt", "", x.dtype.name).upper()  # bfloat16 is BF16
+        kind = "BOOL" if x.dtype == bool else f"{x.dtype.kind.upper()}{8 * x.itemsize}"
         offsets = (start, start := start + x.nbytes)
-        header[name] = {"dtype": dtype, "shape": x.shape, "data_offsets": offsets}
+        header[name] = {"dtype": kind, "shape": x.shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, x in arrays:
-            if x.dtype.byteorder == ">":
-                x = x.astype(x.dtype.newbyteorder("<"))
-            file.write(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
+            file.write(x.astype(x.dtype.newbyteorder("<"), order="C", copy=False).data)
 
 
 def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
