@@ -145,3 +145,10 @@ def random_weights(layout, seed=0):
         is_scale = len(shape) == 1 and name.endswith(("weight", "gamma", "running_var"))
         weights[name] = (np.abs(values) + 0.5 if is_scale else values).astype("f4")
     return weights
+
+
+def assert_close(actual, expected):
+    """Whether two networks agree to 1e-4 of the largest number."""
+    assert actual.shape == expected.shape
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * scale)

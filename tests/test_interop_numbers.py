@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from foreign_layouts import random_weights
+from foreign_layouts import assert_close, random_weights
 from foreign_networks import NETWORKS, run_network
 from foreign_proposals import PROPOSALS
 
@@ -49,12 +49,6 @@ def run_ours(layout):
         return features, output, rpn_jax.propose(output, anchors, SIZES, config=config)
 
     return run(found.model)
-
-
-def assert_close(actual, expected):
-    assert actual.shape == expected.shape
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("layout", NETWORKS)

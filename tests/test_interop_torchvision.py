@@ -6,6 +6,7 @@ import importlib
 import jax
 import numpy as np
 import pytest
+from foreign_layouts import assert_close
 
 import rpn_jax
 from rpn_jax.models.interop import (
@@ -80,12 +81,6 @@ def run_peer(peer, images):
 def run_network(model):
     features = model.features(IMAGES, SIZES)
     return features, model.head(features)
-
-
-def assert_close(actual, expected):
-    assert actual.shape == expected.shape
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("name", NAMES)

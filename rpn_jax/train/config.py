@@ -65,7 +65,7 @@ class TrainConfig:
         fpn_features: channels of the pyramid's maps; None takes the backbone's own.
         dtype: of the network's arithmetic. Parameters, losses and boxes are float32.
         batch_size: images of a step, over all devices; None takes 8, and for scenes 4,
-            but at least one for each device.
+            rounded up to what the devices and `accumulate` share evenly.
         accumulate: in how many parts a step takes them, to save memory.
         steps: how many updates to make; or give `epochs`. None of both makes 1,300 on
             scenes and 12 epochs else, but at least 500 steps.

@@ -17,7 +17,9 @@ class OptimizerConfig:
 
     Attributes:
         name: `"sgd"` with momentum, as in all reference systems, `"adamw"`, or
-            `"muon"`, which needs the fewest steps from random weights.
+            `"muon"` (https://kellerjordan.github.io/posts/muon), which needed half of
+            AdamW's steps on scenes from random weights; it updates kernels, AdamW the
+            rest.
         momentum: of SGD; the first moments of AdamW and of Muon decay by it.
         weight_decay: of the kernels; biases and norms are never decayed. SGD adds it to
             the gradient, AdamW and Muon to the update.
