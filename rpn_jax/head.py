@@ -121,10 +121,9 @@ class RPNHead(nnx.Module):
             list(features), anchors, index
         )
         x, is_inside = (v.reshape(-1, *v.shape[2:]) for v in (patches, is_inside))
-        for conv in self.convs:
-            x = jnp.where(
-                is_inside[..., None], x, 0
-            )  # the zeros that pad each convolution
+        for i, conv in enumerate(self.convs):
+            if i > 0:  # the zeros that pad a convolution; patches begin with theirs
+                x = jnp.where(is_inside[..., None], x, 0)
             x = jax.nn.relu(_without_padding(conv, x))
             is_inside = is_inside[:, 1:-1, 1:-1]
         output = self._outputs(x)
@@ -151,27 +150,32 @@ class RPNHead(nnx.Module):
     ) -> tuple[
         Float[jax.Array, "k p p c"], Bool[jax.Array, "k p p"], Int[jax.Array, " k"]
     ]:
-        """What each anchor's predictions see, and which of it lies on the map."""
+        """What each anchor's predictions see, and which of it lies on the map.
+
+        All maps are one table of cells, and a row of zeros is what lies outside: masks
+        and a lookup in every map take several times as long on a CPU.
+        """
         reach = len(self.convs)
         offsets = jnp.arange(-reach, reach + 1)[None, :]
-        size = (index.shape[0], 2 * reach + 1, 2 * reach + 1)
-        patches = jnp.zeros((*size, features[0].shape[-1]), features[0].dtype)
-        is_inside, shape = jnp.zeros(size, bool), jnp.zeros(index.shape, jnp.int32)
-        for x, cells in zip(features, anchors.locate(index), strict=True):
+        num_cells = [x.shape[0] * x.shape[1] for x in features]
+        outside = sum(num_cells)
+        place, shape, start = outside, 0, 0
+        for x, cells, number in zip(
+            features, anchors.locate(index), num_cells, strict=True
+        ):
             height, width = x.shape[:2]
             rows, columns = cells.y[:, None] + offsets, cells.x[:, None] + offsets
             is_row = (rows >= 0) & (rows < height) & cells.is_here[:, None]
             is_column = (columns >= 0) & (columns < width)
             is_here = is_row[:, :, None] & is_column[:, None, :]
-            rows, columns = (
-                jnp.clip(rows, 0, height - 1),
-                jnp.clip(columns, 0, width - 1),
-            )
-            found = x[rows[:, :, None], columns[:, None, :]]
-            patches = jnp.where(is_here[..., None], found, patches)
-            is_inside |= is_here
+            cell = start + rows[:, :, None] * width + columns[:, None, :]
+            place = jnp.where(is_here, cell, place)
             shape += cells.shape
-        return patches, is_inside, shape
+            start += number
+        zeros = jnp.zeros((1, features[0].shape[-1]), features[0].dtype)
+        table = [*(x.reshape(-1, x.shape[-1]) for x in features), zeros]
+        patches = jnp.concatenate(table).at[place].get(mode="promise_in_bounds")
+        return patches, place != outside, shape
 
 
 def _without_padding(
@@ -183,6 +187,9 @@ def _without_padding(
     x, kernel, offset = (
         jnp.asarray(v, conv.dtype or x.dtype) for v in (x, kernel, offset)
     )
+    if x.shape[1:3] == kernel.shape[:2]:  # a product of matrices, which is faster
+        y = x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[-1])
+        return (y + offset.reshape(1, -1)).reshape(len(x), 1, 1, -1)
     layout = ("NHWC", "HWIO", "NHWC")
     y = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "VALID", dimension_numbers=layout

@@ -154,7 +154,13 @@ def make_backbone(
         out_features = out_features or (64 if is_tiny else 256)
         # torchvision's pyramid on MobileNetV3 is of the last two stages alone.
         widths = trunk.widths[-2:] if "mobilenet_v3" in name else trunk.widths[-4:]
-        fpn = FPN(build, widths, out_features, has_norm=fpn_norm)
+        fpn = FPN(
+            build,
+            widths,
+            out_features,
+            has_norm=fpn_norm,
+            smooths_finest=not is_tiny,
+        )
     return Backbone(trunk, fpn, frozen_stages=frozen_stages)
 
 

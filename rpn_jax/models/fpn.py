@@ -31,6 +31,7 @@ class FPN(nnx.Module):
         out_features: int,
         *,
         has_norm: bool = False,
+        smooths_finest: bool = True,
     ) -> None:
         """Makes the layers.
 
@@ -39,6 +40,8 @@ class FPN(nnx.Module):
             widths: channels of the trunk's maps, finest first.
             out_features: channels of the pyramid's maps.
             has_norm: whether there are norms even if they are frozen.
+            smooths_finest: whether the finest map has a 3x3 convolution as well, which
+                takes three quarters of the pyramid's work.
         """
         self.out_features = out_features
 
@@ -49,7 +52,9 @@ class FPN(nnx.Module):
             return Sequential([conv])
 
         self.inner_blocks = nnx.List([block(width, 1) for width in widths])
-        self.layer_blocks = nnx.List([block(out_features, 3) for _ in widths])
+        smooth = [block(out_features, 3) for _ in widths[not smooths_finest :]]
+        first = [] if smooths_finest else [Sequential([])]
+        self.layer_blocks = nnx.List(first + smooth)
 
     def __call__(self, maps: Maps) -> list[Float[jax.Array, "b _ _ c"]]:
         """The pyramid of `maps`, each with half the cells of the one before.

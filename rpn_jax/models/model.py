@@ -127,7 +127,7 @@ def make_model(
         unpadded_pool: as in `make_backbone`.
         epsilon: as in `make_backbone`.
         hidden_features: channels of the head's 3x3 convolutions; None takes as many as
-            the feature maps have, and at most 512.
+            the feature maps have, and at most 512, but 128 on `tiny_fpn`.
         num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
         num_convs: number of the head's 3x3 convolutions.
         preprocessing: what the weights of the backbone expect.
@@ -153,10 +153,12 @@ def make_model(
         rngs=rngs,
     )
     _check_levels(anchors, backbone, body.strides)
+    # Its maps have few channels; a wider head costs little, at the samples alone.
+    usual = 128 if backbone == "tiny_fpn" else min(body.out_features, 512)
     head = RPNHead(
         body.out_features,
         anchors.anchors_per_cell,
-        hidden_features=hidden_features or min(body.out_features, 512),
+        hidden_features=hidden_features or usual,
         num_logits=num_logits,
         num_convs=num_convs,
         dtype=dtype,

@@ -67,7 +67,7 @@ class TrainConfig:
         batch_size: images of a step, over all devices; None takes 8, and for scenes 4,
             rounded up to what the devices and `accumulate` share evenly.
         accumulate: in how many parts a step takes them, to save memory.
-        steps: how many updates to make; or give `epochs`. None of both makes 1,300 on
+        steps: how many updates to make; or give `epochs`. None of both makes 1,000 on
             scenes and 12 epochs else, but at least 500 steps.
         epochs: how often to see every image.
         lr: the highest learning rate; None takes 0.02 for SGD, and for the others 0.003

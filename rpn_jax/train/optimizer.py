@@ -100,6 +100,7 @@ def make_optimizer(
         )
     elif config.name == "muon":
         # Scaled to the size of AdamW's updates, so that one learning rate fits both.
+        # From the Schatten norm, three steps of Newton and Schulz do as well as five.
         update = optax.contrib.muon(
             schedule,
             beta=config.momentum,
@@ -107,6 +108,8 @@ def make_optimizer(
             adam_b1=config.momentum,
             muon_weight_dimension_numbers=_matrices,
             consistent_rms=0.2,
+            ns_steps=3,
+            preconditioning="schatten",
         )
     else:
         update = optax.chain(

@@ -39,7 +39,7 @@ from .window import Window
 
 _IGNORE_IOF = 0.5  # share of an anchor in a crowd that makes it neither good nor bad
 _FEWEST_STEPS = 500  # on files
-_SCENES_STEPS = 1300
+_SCENES_STEPS = 1000
 _logger = logging.getLogger(__name__)
 
 

@@ -99,7 +99,7 @@ def make_empty_model(checkpoint: Checkpoint, anchors: AnchorConfig) -> RPN:
     backbone = backbone_of(checkpoint)
     has_frozen = backbone == "vgg16" or any(name.endswith(".mean") for name in tensors)
     has_fpn = backbone.endswith("_fpn")
-    pyramid = "backbone.fpn.layer_blocks.0.0.kernel"
+    pyramid = "backbone.fpn.inner_blocks.0.0.kernel"
     num_logits = _width(checkpoint, "head.logits.kernel") // _num_anchors(checkpoint)
     return make_model(
         anchors,
