@@ -159,7 +159,9 @@ class RPNHead(nnx.Module):
         offsets = jnp.arange(-reach, reach + 1)[None, :]
         num_cells = [x.shape[0] * x.shape[1] for x in features]
         outside = sum(num_cells)
-        place, shape, start = outside, 0, 0
+        size = (index.shape[0], 2 * reach + 1, 2 * reach + 1)
+        place, start = jnp.full(size, outside), 0
+        shape = jnp.zeros(index.shape, jnp.int32)
         for x, cells, number in zip(
             features, anchors.locate(index), num_cells, strict=True
         ):

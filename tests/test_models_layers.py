@@ -17,7 +17,9 @@ from rpn_jax.models.depthwise import (
     depthwise_input_gradient,
     depthwise_kernel_gradient,
 )
-from rpn_jax.models.layers import FrozenBatchNorm, GroupNorm, max_pool
+from rpn_jax.models.fpn import FPN
+from rpn_jax.models.layers import Builder, FrozenBatchNorm, GroupNorm, max_pool
+from rpn_jax.models.tiny import space_to_depth
 
 SHAPES = [  # height, width, channels in and out, size of the kernel, stride, depthwise
     (9, 12, 6, 6, 3, 1, True),
@@ -150,6 +152,30 @@ def test_max_pool_ignores_what_lies_outside_and_what_does_not_fit():
         max_pool(x, 3, 2, 1)[0, :, :, 0], [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]]
     )
     np.testing.assert_array_equal(max_pool(x, 2, 2)[0, :, :, 0], [[-1, -3], [-11, -13]])
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9)])
+def test_space_to_depth_puts_the_pixels_of_a_patch_side_by_side(height, width):
+    x = np.asarray(draw(2, height, width, 3))
+    found = np.asarray(space_to_depth(jnp.asarray(x)))
+    expected = np.zeros((2, -(-height // 4), -(-width // 4), 48), np.float32)
+    for row, column in np.ndindex(height, width):
+        first = 3 * (4 * (row % 4) + column % 4)
+        pixels = x[:, row, column]
+        expected[:, row // 4, column // 4, first : first + 3] = pixels
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_pyramid_may_leave_its_finest_map_unsmoothed():
+    build = Builder(norm="group", dtype=None, rngs=nnx.Rngs(0))
+    maps = [draw(1, 4, 6, 5), draw(1, 2, 3, 7)]
+    fpn = FPN(build, (5, 7), 8, smooths_finest=False)
+    fine, coarse, coarsest = fpn(maps)
+    below = fpn.inner_blocks[1](maps[1])
+    twice = jnp.repeat(jnp.repeat(below, 2, axis=1), 2, axis=2)
+    chex.assert_trees_all_close(fine, fpn.inner_blocks[0](maps[0]) + twice, rtol=1e-6)
+    chex.assert_trees_all_close(coarse, fpn.layer_blocks[1](below), rtol=1e-6)
+    chex.assert_shape(coarsest, (1, 1, 2, 8))
 
 
 @pytest.mark.parametrize(("size", "groups"), [(3, 6), (3, 1), (1, 1)])

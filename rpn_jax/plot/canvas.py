@@ -6,7 +6,7 @@ people of every colour vision tell apart (https://jfly.uni-koeln.de/color/).
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -126,9 +126,12 @@ def finish_chart(
     ax: Axes,
     *,
     title: str | None = None,
-    place: Literal["best", "lower right"] = "best",
+    place: Literal["best", "lower right", "beside"] = "best",
 ) -> None:
     """Gives a chart its legend, and faint lines to read it by."""
-    ax.legend(title=title, loc=place, edgecolor="none", fontsize=9)
+    style: dict[str, Any] = {"loc": place}
+    if place == "beside":  # where curves leave no room
+        style = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    ax.legend(title=title, edgecolor="none", fontsize=9, **style)
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

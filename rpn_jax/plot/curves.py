@@ -78,7 +78,7 @@ def plot_recall(report: Report) -> Figure:
     Args:
         report: what `evaluate` returns; the recall is COCO's.
     """
-    figure = canvas.new_figure(11.0, 4.3)
+    figure = canvas.new_figure(12.5, 4.3)
     left, right = figure.subplots(1, 2)
     draw_recall_over_iou(left, report.coco)
     draw_recall_over_limits(right, report.coco)
@@ -103,7 +103,7 @@ def draw_recall_over_iou(ax: Axes, recall: Recall) -> None:
     ax.set(xlabel="IoU that counts as found", ylabel="recall", xlim=(0.5, 0.95))
     ax.set_xticks(np.arange(0.5, 0.96, 0.05), minor=False)
     ax.set_ylim(0.0, 1.0)
-    canvas.finish_chart(ax, title="proposals an image")
+    canvas.finish_chart(ax, title="proposals an image", place="beside")
 
 
 def draw_recall_over_limits(ax: Axes, recall: Recall) -> None:
