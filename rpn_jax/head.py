@@ -150,17 +150,12 @@ class RPNHead(nnx.Module):
     ) -> tuple[
         Float[jax.Array, "k p p c"], Bool[jax.Array, "k p p"], Int[jax.Array, " k"]
     ]:
-        """What each anchor's predictions see, and which of it lies on the map.
-
-        All maps are one table of cells, and a row of zeros is what lies outside: masks
-        and a lookup in every map take several times as long on a CPU.
-        """
+        """What each anchor's predictions see, and which of it lies on the map."""
         reach = len(self.convs)
         offsets = jnp.arange(-reach, reach + 1)[None, :]
         num_cells = [x.shape[0] * x.shape[1] for x in features]
-        outside = sum(num_cells)
         size = (index.shape[0], 2 * reach + 1, 2 * reach + 1)
-        place, start = jnp.full(size, outside), 0
+        place, start = jnp.full(size, sum(num_cells)), 0
         shape = jnp.zeros(index.shape, jnp.int32)
         for x, cells, number in zip(
             features, anchors.locate(index), num_cells, strict=True
@@ -174,10 +169,35 @@ class RPNHead(nnx.Module):
             place = jnp.where(is_here, cell, place)
             shape += cells.shape
             start += number
-        zeros = jnp.zeros((1, features[0].shape[-1]), features[0].dtype)
-        table = [*(x.reshape(-1, x.shape[-1]) for x in features), zeros]
-        patches = jnp.concatenate(table).at[place].get(mode="promise_in_bounds")
-        return patches, place != outside, shape
+        cells_of_maps = [x.reshape(-1, x.shape[-1]) for x in features]
+        patches = jax.lax.platform_dependent(
+            place, *cells_of_maps, cpu=_take_at_once, default=_take_by_level
+        )
+        return patches, place != sum(num_cells), shape
+
+
+def _take_at_once(
+    place: Int[jax.Array, "k p p"], *levels: Float[jax.Array, "_ c"]
+) -> Float[jax.Array, "k p p c"]:
+    """The cells at places counted through all levels; zeros beyond the last.
+
+    From a copy of all levels, the fastest on a CPU.
+    """
+    zeros = jnp.zeros((1, levels[0].shape[1]), levels[0].dtype)
+    return jnp.concatenate([*levels, zeros]).at[place].get(mode="promise_in_bounds")
+
+
+def _take_by_level(
+    place: Int[jax.Array, "k p p"], *levels: Float[jax.Array, "_ c"]
+) -> Float[jax.Array, "k p p c"]:
+    """The same without a copy, which would be the largest array on an accelerator."""
+    found, start = jnp.zeros((), levels[0].dtype), 0
+    for level in levels:
+        is_here = (place >= start) & (place < start + len(level))
+        cells = level[jnp.where(is_here, place - start, 0)]
+        found = jnp.where(is_here[..., None], cells, found)
+        start += len(level)
+    return found
 
 
 def _without_padding(

@@ -10,6 +10,7 @@ from flax import nnx
 
 import rpn_jax
 from rpn_jax import RPNHead
+from rpn_jax.head import _take_at_once, _take_by_level
 
 CHANNELS, CELL = 5, 3
 SHAPES = [(4, 6), (2, 3)]
@@ -113,6 +114,19 @@ def test_predictions_at_some_anchors_are_rows_of_those_at_all(num_logits, num_co
     chex.assert_trees_all_close(actual[0][1], expected[0][1], rtol=1e-5, atol=1e-6)
     for a, b in zip(*map(jax.tree.leaves, (actual[1], expected[1])), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("take", [_take_at_once, _take_by_level])
+def test_cells_are_taken_from_all_levels(take):
+    levels = [x[0].reshape(-1, CHANNELS) for x in make_features()]
+    cells = np.concatenate([*levels, np.zeros((1, CHANNELS), np.float32)])
+    place = np.random.default_rng(0).integers(0, len(cells), (40, 3, 3))
+    np.testing.assert_array_equal(take(jnp.asarray(place), *levels), cells[place])
+    slopes = jax.grad(lambda levels: jnp.sum(take(jnp.asarray(place), *levels)))(levels)
+    times = np.bincount(place.ravel(), minlength=len(cells))[:-1]  # each was taken
+    for slope, expected in zip(slopes, np.split(times, [len(levels[0])]), strict=True):
+        expected = np.broadcast_to(expected[:, None], slope.shape)
+        np.testing.assert_array_equal(slope, expected)
 
 
 def test_maps_of_another_grid_are_refused():
