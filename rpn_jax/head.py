@@ -153,13 +153,12 @@ class RPNHead(nnx.Module):
         """What each anchor's predictions see, and which of it lies on the map."""
         reach = len(self.convs)
         offsets = jnp.arange(-reach, reach + 1)[None, :]
-        num_cells = [x.shape[0] * x.shape[1] for x in features]
+        levels = [x.reshape(-1, x.shape[-1]) for x in features]
+        outside = sum(len(cells) for cells in levels)
         size = (index.shape[0], 2 * reach + 1, 2 * reach + 1)
-        place, start = jnp.full(size, sum(num_cells)), 0
+        place, start = jnp.full(size, outside), 0
         shape = jnp.zeros(index.shape, jnp.int32)
-        for x, cells, number in zip(
-            features, anchors.locate(index), num_cells, strict=True
-        ):
+        for x, cells in zip(features, anchors.locate(index), strict=True):
             height, width = x.shape[:2]
             rows, columns = cells.y[:, None] + offsets, cells.x[:, None] + offsets
             is_row = (rows >= 0) & (rows < height) & cells.is_here[:, None]
@@ -168,12 +167,11 @@ class RPNHead(nnx.Module):
             cell = start + rows[:, :, None] * width + columns[:, None, :]
             place = jnp.where(is_here, cell, place)
             shape += cells.shape
-            start += number
-        cells_of_maps = [x.reshape(-1, x.shape[-1]) for x in features]
+            start += height * width
         patches = jax.lax.platform_dependent(
-            place, *cells_of_maps, cpu=_take_at_once, default=_take_by_level
+            place, *levels, cpu=_take_at_once, default=_take_by_level
         )
-        return patches, place != sum(num_cells), shape
+        return patches, place != outside, shape
 
 
 def _take_at_once(

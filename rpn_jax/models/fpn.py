@@ -21,7 +21,8 @@ class FPN(nnx.Module):
 
     Attributes:
         inner_blocks: 1x1 convolutions, of the trunk's maps.
-        layer_blocks: 3x3 convolutions, of the sums.
+        layer_blocks: 3x3 convolutions, of the sums; an empty one where the finest is
+            not smoothed.
     """
 
     def __init__(

@@ -17,9 +17,8 @@ class OptimizerConfig:
 
     Attributes:
         name: `"sgd"` with momentum, as in all reference systems, `"adamw"`, or
-            `"muon"` (https://kellerjordan.github.io/posts/muon), which needed half of
-            AdamW's steps on scenes from random weights; it updates kernels, AdamW the
-            rest.
+            `"muon"` (https://kellerjordan.github.io/posts/muon), which learns in fewer
+            steps from random weights; it updates kernels, AdamW the rest.
         momentum: of SGD; the first moments of AdamW and of Muon decay by it.
         weight_decay: of the kernels; biases and norms are never decayed. SGD adds it to
             the gradient, AdamW and Muon to the update.
@@ -100,7 +99,8 @@ def make_optimizer(
         )
     elif config.name == "muon":
         # Scaled to the size of AdamW's updates, so that one learning rate fits both.
-        # From the Schatten norm, three steps of Newton and Schulz do as well as five.
+        # From the Schatten norm (https://arxiv.org/abs/2506.10935), three steps of
+        # Newton and Schulz did as well on scenes as five from Frobenius's.
         update = optax.contrib.muon(
             schedule,
             beta=config.momentum,
