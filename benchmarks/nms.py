@@ -98,7 +98,7 @@ def compare(
     """The cells of a row: one image."""
     import jax
 
-    from rpn_jax.nms import nms
+    from rpn_jax.core.nms import nms
 
     keep = functools.partial(nms, iou_threshold=THRESHOLD, max_outputs=max_outputs)
     ours = functools.partial(keep, *map(jax.device_put, arrays))
@@ -121,7 +121,7 @@ def compare_levels(images: int, time_pair: Callable) -> list[str]:
     """The cells of a row: a batch, whose boxes meet within their level alone."""
     import jax
 
-    from rpn_jax.nms import nms
+    from rpn_jax.core.nms import nms
 
     made = [make_boxes("clustered", 10_000, seed) for seed in range(images)]
     boxes = np.stack([boxes for boxes, _ in made]).reshape(images, 5, 2000, 4)
@@ -153,7 +153,7 @@ def temporary_bytes(n: int) -> int:
     """What one image of `n` boxes needs beside its input and output."""
     import jax
 
-    from rpn_jax.nms import nms
+    from rpn_jax.core.nms import nms
 
     keep = functools.partial(nms, iou_threshold=THRESHOLD, max_outputs=n)
     compiled = jax.jit(keep).lower(*make_boxes("random", n)).compile()
@@ -172,7 +172,7 @@ def compile_for_tpu(shape: tuple[int, ...], chips: int) -> dict[str, Any]:
     from jax.experimental import topologies
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    from rpn_jax.nms import nms
+    from rpn_jax.core.nms import nms
 
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
     mesh = Mesh(np.array(topology.devices[:chips]), ("images",))

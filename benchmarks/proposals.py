@@ -58,7 +58,7 @@ def compare(
     import jax
 
     import rpn_jax
-    from rpn_jax.proposals import propose
+    from rpn_jax.core.proposals import propose
 
     grid = rpn_jax.make_anchors(rpn_jax.AnchorConfig(**anchors), shapes)
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@
 Both have a MobileNetV2 with a pyramid, started from the same weights, the same images
 in the same order, optimiser, schedule and anchors, and run one after the other on the
 CPU. torchvision's has its own rules (positive from an IoU of 0.7, smooth L1), this
-library's has `pyramid_rules`. Recall is counted by the same function. Speed is the
+library's has `presets.pyramid`. Recall is counted by the same function. Speed is the
 median over steps, reading included, of what was compiled before.
 """
 

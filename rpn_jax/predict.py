@@ -7,13 +7,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from .config import RPNConfig
+from .core.config import RPNConfig
+from .core.proposals import Proposals
+from .core.rpn import compute_proposals
 from .data import ImageSource, PipelineConfig, eval_batches
+from .devices import TrainBatch, make_mesh, put_batch
 from .evaluate import ImageProposals
-from .models import RPN
-from .proposals import Proposals
-from .rpn import compute_proposals
-from .train.state import TrainBatch, grid_for, make_mesh, put_batch
+from .models import RPN, grid_for
 
 
 def predict(

@@ -12,7 +12,13 @@ on some input, the preset does not, and its docstring says so. Common to all:
 
 import dataclasses
 
-from .config import AnchorConfig, LossConfig, ProposalConfig, RPNConfig, TargetConfig
+from .core.config import (
+    AnchorConfig,
+    LossConfig,
+    ProposalConfig,
+    RPNConfig,
+    TargetConfig,
+)
 
 
 def py_faster_rcnn() -> RPNConfig:
@@ -183,4 +189,20 @@ def tf_vision_fpn() -> RPNConfig:
             inclusive_threshold=True,
             score_threshold=0.0,
         ),
+    )
+
+
+def pyramid() -> RPNConfig:
+    """Rules for a pyramid that learn from fewer steps than those of the references.
+
+    Anchors are RetinaNet's, nine a cell from four strides on (Sec. 4 of "Focal Loss" by
+    Lin et al., https://arxiv.org/abs/1708.02002): objects lie on finer maps than with
+    eight strides and are located better. Anchors are positive from an IoU of 0.5, and
+    the box loss is that of GIoU, averaged over positives, so that it does not depend on
+    how few of the samples they are.
+    """
+    return RPNConfig(
+        anchors=AnchorConfig(sizes=(16, 32, 64, 128, 256), scales_per_octave=3),
+        targets=TargetConfig(positive_iou=0.5),
+        losses=LossConfig(box_loss="giou", box_normalizer="positives", box_weight=2.0),
     )

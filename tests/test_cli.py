@@ -2,12 +2,12 @@
 
 import json
 
-import data_files
 import numpy as np
 import pytest
 from PIL import Image
+from support import data_files
 
-from rpn_jax import cli
+from rpn_jax import cli, presets
 from rpn_jax.commands.train import parse
 from rpn_jax.data import Scenes
 from rpn_jax.evaluate import read_coco_results
@@ -18,7 +18,6 @@ from rpn_jax.train import (
     TrainConfig,
     build_model,
     load_run,
-    pyramid_rules,
     read_config,
     resolve,
     write_config,
@@ -228,7 +227,7 @@ def test_defaults_follow_the_data_and_the_backbone():
     assert (scenes.backbone, real.backbone) == ("tiny_fpn", "mobilenet_v2_fpn")
     assert (scenes.optimizer.name, scenes.lr, real.lr) == ("muon", 3e-3, 1e-3)
     assert (scenes.batch_size, real.batch_size) == (4, 8)
-    assert scenes.rpn == real.rpn == pyramid_rules()
+    assert scenes.rpn == real.rpn == presets.pyramid()
     c4 = resolve(TrainConfig(data="a.json", backbone="resnet50_c4"))
     assert len(c4.rpn.anchors.strides) == 1
     weights = resolve(

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._typing import Bool, Float
-from ..anchors import AnchorGrid, make_anchors
-from ..config import AnchorConfig, TargetConfig
-from ..data.records import GroundTruth
-from ..matching import match_anchors
-from ..separable import axis_masks, find_peaks, make_edges
+from ..core._typing import Bool, Float
+from ..core.anchors import AnchorGrid, make_anchors
+from ..core.config import AnchorConfig, TargetConfig
+from ..core.matching.axes import axis_masks, find_peaks, make_edges
+from ..core.matching.match import match_anchors
+from ..data.image_source import GroundTruth
 
 _BOXES_AT_ONCE = 4096  # one shape, so that a grid is compiled once
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._typing import Float
-from ..anchors import make_anchors
-from ..config import AnchorConfig, TargetConfig
+from ..core._typing import Float
+from ..core.anchors import make_anchors
+from ..core.config import AnchorConfig, TargetConfig
 from .coverage import FeatureShapes, ImageBoxes, Size, cover, have_anchor
-from .report import RECALL_IOUS, AnchorReport, Suggestion
+from .fit_report import RECALL_IOUS, AnchorReport, Suggestion
 from .suggest import suggest_anchors
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._typing import Float
-from ..config import AnchorConfig, TargetConfig
+from ..core._typing import Float
+from ..core.config import AnchorConfig, TargetConfig
 from .coverage import ImageBoxes
 
 

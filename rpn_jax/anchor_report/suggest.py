@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._typing import Float, Int
-from ..config import AnchorConfig, TargetConfig
+from ..core._typing import Float, Int
+from ..core.config import AnchorConfig, TargetConfig
 from .coverage import ImageBoxes
+from .fit_report import RECALL_IOUS
 from .nearest import nearest_iou, place_boxes
-from .report import RECALL_IOUS
 
 _MAX_BOXES = 4_000  # more move the result little
 _SIZES_PER_OCTAVE = 8

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..data import open_source
 from ..train import load_run, log_problems, open_sources
 from . import flags
-from .results import write_evaluation
+from .artifacts import write_evaluation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from ..data import ImageSource, PipelineConfig, is_endless
 from ..data.augment import resized_sizes
 from ..data.buckets import fit_buckets
 from ..train import TrainConfig, log_problems, open_sources, resolve
-from ..train.folder import RunFolder
-from .results import save
+from ..train.run_folder import RunFolder
+from .artifacts import save
 from .train import parse
 
 _NUM_SCENES = 500

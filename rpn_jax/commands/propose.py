@@ -11,7 +11,7 @@ from matplotlib import colormaps, colors
 from tqdm import tqdm
 
 from .. import plot
-from ..config import RPNConfig
+from ..core.config import RPNConfig
 from ..data import ImageSource, PipelineConfig, open_unannotated
 from ..evaluate import ImageProposals, write_coco_results
 from ..models import RPN
@@ -24,7 +24,7 @@ from ..models.interop import (
 from ..predict import predict
 from ..train import load_run, log_problems
 from . import flags
-from .results import save
+from .artifacts import save
 
 _logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..train import Run, TrainConfig, read_config, resolve
 from . import flags
-from .results import write_evaluation, write_label_picture, write_loss_picture
+from .artifacts import write_evaluation, write_label_picture, write_loss_picture
 
 
 def main(arguments: Sequence[str]) -> str:

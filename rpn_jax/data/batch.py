@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from .augment import UNCHANGED, Augmentation, PipelineConfig, augment
-from .records import Decoded, ImageError, ImageSource, is_endless
+from .image_source import Decoded, ImageError, ImageSource, is_endless
 
 _MOST_ROWS = 400  # of ground truth that the default gives
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .images import Header
+from .image_files import Header
 from .problems import Problem, Problems
 
 _MIN_SIDE = 1.0  # pixels; a box must be wider and higher

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from .augment import PipelineConfig, resized_sizes
-from .records import ImageSource, is_endless
+from .image_source import ImageSource, is_endless
 
 _MIN_SAVING = 0.05  # of all pixels, by which a further shape pays
 _MAX_GROUPS = 24  # of similar aspect, between which shapes are divided

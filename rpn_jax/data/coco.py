@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from .box_rules import NO_BOXES, Boxes, drop_unreadable, order_corners
-from .files import Annotated, FileSource, open_annotated
+from .file_source import Annotated, FileSource, open_annotated
 from .problems import Problem, Problems
 
 _LARGEST_ID = 2**63  # what does not fit 64 bits is no id

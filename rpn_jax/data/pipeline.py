@@ -14,7 +14,7 @@ from jaxtyping import Int
 from .augment import PipelineConfig, draw_augmentation
 from .batch import Batch, Loader
 from .buckets import Buckets, fit_buckets, plan_epoch
-from .records import ENDLESS, ImageSource
+from .image_source import ENDLESS, ImageSource
 
 _IMAGE_STREAM = 2  # sets these random numbers apart from those of the epochs
 _UNBOUNDED = 2**62  # more images than any run sees

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from .drawing import MAX_SHAPES, MIN_SIDE, Scene, draw_scene
+from .image_source import ENDLESS, Decoded, GroundTruth, ImageSource
 from .problems import Problems
-from .records import ENDLESS, Decoded, GroundTruth, ImageSource
 
 
 class Scenes(ImageSource):

@@ -13,8 +13,8 @@ import defusedxml.ElementTree
 import numpy as np
 
 from .box_rules import Boxes, drop_unreadable, order_corners
-from .files import Annotated, FileSource, open_annotated
-from .images import ImageFolder
+from .file_source import Annotated, FileSource, open_annotated
+from .image_files import ImageFolder
 from .problems import Problem, Problems
 
 

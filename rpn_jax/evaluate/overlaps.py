@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._typing import Bool, Float, Int
-from ..data.records import GroundTruth
-from .report import IOU_THRESHOLDS, ImageProposals
+from ..core._typing import Bool, Float, Int
+from ..data.image_source import GroundTruth
+from .recall_report import IOU_THRESHOLDS, ImageProposals
 
 _LOWEST_IOU = IOU_THRESHOLDS[0] - 0.01  # below the threshold by more than any rounding
 

@@ -5,12 +5,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._typing import Float, Int
-from ..data.records import GroundTruth
-from .coco import count_by_coco
-from .detectron2 import count_by_detectron2
+from ..core._typing import Float, Int
+from ..data.image_source import GroundTruth
+from .coco_recall import count_by_coco
+from .detectron2_recall import count_by_detectron2
 from .overlaps import find_overlaps
-from .report import CURVE_LIMITS, ImageProposals, Recall, Report, checked, in_sizes
+from .recall_report import (
+    CURVE_LIMITS,
+    ImageProposals,
+    Recall,
+    Report,
+    checked,
+    in_sizes,
+)
 
 
 def evaluate(

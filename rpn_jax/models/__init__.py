@@ -8,8 +8,9 @@ from .interop import LoadReport as LoadReport
 from .interop import export_weights as export_weights
 from .interop import load_weights as load_weights
 from .layers import Norm as Norm
-from .model import RPN as RPN
-from .model import make_model as make_model
+from .network import RPN as RPN
+from .network import grid_for as grid_for
+from .network import make_model as make_model
 from .preprocessing import IMAGENET as IMAGENET
 from .preprocessing import Preprocessing as Preprocessing
 from .trunk import Trunk as Trunk

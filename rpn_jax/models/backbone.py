@@ -7,8 +7,8 @@ from types import MappingProxyType
 import jax
 from flax import nnx
 
-from .._typing import DTypeLike, Float
-from ..config import AnchorConfig
+from ..core._typing import DTypeLike, Float
+from ..core.config import AnchorConfig
 from .fpn import FPN
 from .layers import Builder, Norm
 from .mobilenet import mobilenet_v2

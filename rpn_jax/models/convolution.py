@@ -11,7 +11,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from .._typing import Float
+from ..core._typing import Float
 from .depthwise import (
     depthwise,
     depthwise_input_gradient,

@@ -9,7 +9,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from .._typing import Float
+from ..core._typing import Float
 
 Maps = Float[jax.Array, "b _ _ c"]
 Kernel = Float[jax.Array, "k k 1 c"]

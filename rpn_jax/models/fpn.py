@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from .._typing import Float
+from ..core._typing import Float
 from .layers import Builder, Sequential
 
 Maps = Sequence[Float[jax.Array, "b _ _ _"]]

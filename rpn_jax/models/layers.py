@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from .._typing import DTypeLike, Float
+from ..core._typing import DTypeLike, Float
 from .convolution import convolve
 
 Norm = Literal["frozen", "group"]

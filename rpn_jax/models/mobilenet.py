@@ -5,7 +5,7 @@ import itertools
 import jax
 from flax import nnx
 
-from .._typing import Float
+from ..core._typing import Float
 from .layers import Builder, Layer, Sequential
 from .trunk import Trunk
 

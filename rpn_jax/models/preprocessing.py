@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._typing import Array, Float, Int
+from ..core._typing import Array, Float, Int
 
 Triple = tuple[float, float, float]
 

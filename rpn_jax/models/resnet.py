@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from .._typing import Float
+from ..core._typing import Float
 from .layers import Builder, Layer, Sequential, max_pool
 from .trunk import Step, Trunk
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from .._typing import Float
+from ..core._typing import Float
 from .layers import Builder, Sequential
 from .resnet import BasicBlock
 from .trunk import Trunk

@@ -4,11 +4,11 @@ Nothing here opens a window or changes matplotlib's settings. Save a figure with
 `figure.savefig(path)`.
 """
 
-from .anchors import draw_anchors as draw_anchors
-from .anchors import draw_heat as draw_heat
-from .anchors import draw_labels as draw_labels
-from .anchors import plot_heat as plot_heat
-from .anchors import plot_labels as plot_labels
+from .anchor_pictures import draw_anchors as draw_anchors
+from .anchor_pictures import draw_heat as draw_heat
+from .anchor_pictures import draw_labels as draw_labels
+from .anchor_pictures import plot_heat as plot_heat
+from .anchor_pictures import plot_labels as plot_labels
 from .canvas import draw_boxes as draw_boxes
 from .canvas import draw_image as draw_image
 from .canvas import image_axes as image_axes
@@ -19,8 +19,8 @@ from .curves import draw_recall_over_limits as draw_recall_over_limits
 from .curves import plot_losses as plot_losses
 from .curves import plot_recall as plot_recall
 from .landscape import plot_landscapes as plot_landscapes
-from .proposals import draw_proposals as draw_proposals
-from .proposals import plot_proposals as plot_proposals
+from .proposal_pictures import draw_proposals as draw_proposals
+from .proposal_pictures import plot_proposals as plot_proposals
 from .shapes import draw_aspects as draw_aspects
 from .shapes import draw_best_iou as draw_best_iou
 from .shapes import draw_shapes as draw_shapes

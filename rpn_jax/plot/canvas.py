@@ -15,7 +15,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from .._typing import Float
+from ..core._typing import Float
 
 FOUND = "#009E73"  # an object that has what it needs
 MISSED = "#D55E00"  # an object that lacks it

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .._typing import Float, Int
+from ..core._typing import Float, Int
 from ..evaluate import Recall, Report
-from ..evaluate.report import CURVE_LIMITS, IOU_THRESHOLDS, LIMITS
+from ..evaluate.recall_report import CURVE_LIMITS, IOU_THRESHOLDS, LIMITS
 from . import canvas
 
 _SIZES = {"all": "black", "small": "#E69F00", "medium": "#009E73", "large": "#0072B2"}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .._typing import Float
+from ..core._typing import Float
 from . import canvas
 
 

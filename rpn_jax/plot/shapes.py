@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .._typing import Float
 from ..anchor_report import AnchorReport
-from ..anchors import cell_anchors
-from ..config import AnchorConfig
+from ..core._typing import Float
+from ..core.anchors import cell_anchors
+from ..core.config import AnchorConfig
 from . import canvas
 
 _MARGIN = 1.25  # around the outermost points, on a logarithmic axis

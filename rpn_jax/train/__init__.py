@@ -1,14 +1,13 @@
 """Training: the configuration, the step, the loop, checkpoints."""
 
+from ..devices import TrainBatch as TrainBatch
+from ..devices import make_mesh as make_mesh
+from ..devices import put_batch as put_batch
 from .build import TrainedRun as TrainedRun
 from .build import build_model as build_model
 from .build import load_run as load_run
 from .checkpoints import CheckpointStore as CheckpointStore
 from .checkpoints import Restored as Restored
-from .config import ResolvedConfig as ResolvedConfig
-from .config import TrainConfig as TrainConfig
-from .config import pyramid_rules as pyramid_rules
-from .config import resolve as resolve
 from .config_file import read_config as read_config
 from .config_file import write_config as write_config
 from .metrics_log import MetricsLog as MetricsLog
@@ -17,15 +16,15 @@ from .optimizer import OptimizerConfig as OptimizerConfig
 from .optimizer import count_skipped as count_skipped
 from .optimizer import make_optimizer as make_optimizer
 from .optimizer import make_schedule as make_schedule
-from .reading import log_problems as log_problems
+from .reading_tally import log_problems as log_problems
+from .resolve import resolve as resolve
 from .run import Progress as Progress
 from .run import Run as Run
-from .sources import Sources as Sources
-from .sources import open_sources as open_sources
-from .state import StepMetrics as StepMetrics
-from .state import TrainBatch as TrainBatch
-from .state import TrainState as TrainState
-from .state import init_state as init_state
-from .state import make_mesh as make_mesh
-from .state import make_train_step as make_train_step
-from .state import put_batch as put_batch
+from .splits import Sources as Sources
+from .splits import open_sources as open_sources
+from .step import StepMetrics as StepMetrics
+from .step import TrainState as TrainState
+from .step import init_state as init_state
+from .step import make_train_step as make_train_step
+from .train_config import ResolvedConfig as ResolvedConfig
+from .train_config import TrainConfig as TrainConfig

@@ -5,14 +5,15 @@ from typing import NamedTuple
 
 from flax import nnx
 
+from ..devices import make_mesh
 from ..models import RPN, make_model
 from ..models.interop import SYSTEMS
 from .checkpoints import CheckpointStore
-from .config import ResolvedConfig
 from .config_file import read_config
-from .folder import RunFolder
 from .optimizer import make_optimizer, make_schedule
-from .state import init_state, make_mesh
+from .run_folder import RunFolder
+from .step import init_state
+from .train_config import ResolvedConfig
 
 
 class TrainedRun(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from .._typing import Int
+from ..core._typing import Int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

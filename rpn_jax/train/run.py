@@ -18,24 +18,23 @@ from ..data import (
     steps_per_epoch,
     train_batches,
 )
+from ..devices import TrainBatch, make_mesh, put_batch
 from ..models import RPN, load_weights
 from .build import build_model
 from .checkpoints import CheckpointStore
-from .config import ResolvedConfig, TrainConfig, resolve
-from .folder import RunFolder
 from .metrics_log import MetricsLog
+from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
-from .reading import ReadingTally, log_problems
-from .sources import open_sources
-from .state import (
+from .reading_tally import ReadingTally, log_problems
+from .resolve import resolve
+from .run_folder import RunFolder
+from .splits import open_sources
+from .step import (
     Step,
-    TrainBatch,
     init_state,
-    make_mesh,
     make_train_step,
-    put_batch,
 )
-from .window import Window
+from .train_config import ResolvedConfig, TrainConfig
 
 _IGNORE_IOF = 0.5  # share of an anchor in a crowd that makes it neither good nor bad
 _FEWEST_STEPS = 500  # on files

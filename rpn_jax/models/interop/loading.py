@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ..model import RPN
-from .checkpoint import Checkpoint, read_checkpoint, to_system
-from .files import Tensors
+from ..network import RPN
+from .foreign_checkpoint import Checkpoint, read_checkpoint, to_system
 from .systems import SYSTEMS
+from .weight_files import Tensors
 
 _PARTS = ("backbone.body.", "backbone.fpn.", "head.")
 _NUM_EXAMPLES = 3

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from ... import presets
-from ...config import RPNConfig
+from ...core.config import RPNConfig
 from ..preprocessing import IMAGENET, Preprocessing
 from . import layouts
 from .names import Rule

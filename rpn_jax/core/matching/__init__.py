@@ -1,0 +1,1 @@
+"""Matching: which anchors are positive, negative or ignored, before sampling."""

@@ -1,0 +1,189 @@
+"""Non-maximum suppression with a static number of outputs: greedy, and exact."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ._typing import Array, Bool, Float, Int, UInt32
+from .boxes import area, finite_boxes
+from .nms_kernels import STRIP, Columns, Rule, keep_by_collecting, keep_by_masking
+
+
+class NMSResult(NamedTuple):
+    """The boxes that survive suppression.
+
+    Attributes:
+        indices: `[k]` their rows in the input, from the highest score down; 0 in the
+            padding.
+        valid: `[k]` which entries are boxes; the padding comes last.
+    """
+
+    indices: Int[Array, " k"]
+    valid: Bool[Array, " k"]
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=(
+        "iou_threshold",
+        "max_outputs",
+        "inclusive_threshold",
+        "pixel_offset",
+    ),
+)
+def nms(
+    boxes: Float[Array, "n 4"],
+    scores: Float[Array, " n"],
+    *,
+    iou_threshold: float,
+    max_outputs: int,
+    valid: Bool[Array, " n"] | None = None,
+    groups: Int[Array, " n"] | None = None,
+    inclusive_threshold: bool = False,
+    pixel_offset: float = 0.0,
+) -> NMSResult:
+    """Keeps boxes from the highest score down, dropping those that overlap a kept one.
+
+    Equal scores are visited in the order of their rows. Never kept, and suppressing
+    nothing, are rows that are not `valid`, boxes with a coordinate that is not finite,
+    and scores of NaN or `-inf`, the usual mark of a masked row. Boxes without area, the
+    inverted ones among them, overlap nothing: they are kept, and suppress nothing.
+
+    The overlap is computed in float32, whatever the dtype of the boxes, and rounded as
+    in torchvision's kernel. No gradient passes through the selection.
+
+    Args:
+        boxes: `(x0, y0, x1, y1)`, anywhere in the plane.
+        scores: what ranks the boxes; any real numbers.
+        iou_threshold: the overlap above which the box of lower score is dropped.
+        max_outputs: number of entries of the result; it may exceed the number of boxes.
+        valid: which rows exist; all by default.
+        groups: boxes of different groups never meet: levels, classes or images.
+        inclusive_threshold: also drops boxes that overlap by exactly the threshold, as
+            TensorFlow does. The threshold is then rounded to float32. Otherwise it is
+            the very number that was written, as in torchvision.
+        pixel_offset: what a box is wider than `x1 - x0`: 1.0 in the legacy convention.
+
+    Returns:
+        The rows of the boxes that were kept, the first `max_outputs` of them.
+
+    Raises:
+        ValueError: `iou_threshold` is outside `[0, 1]`, or `max_outputs` is below 1.
+
+    >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 10, 10], [5, 5, 15, 15]], np.float32)
+    >>> scores = np.array([0.8, 0.9, 0.7], np.float32)
+    >>> nms(boxes, scores, iou_threshold=0.5, max_outputs=3).indices.tolist()
+    [1, 2, 0]
+    """
+    boxes, scores = lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
+    exists = scores > -jnp.inf
+    exists = exists if valid is None else exists & valid
+    order = _argsort(_descending_keys(scores, exists))
+    kept = suppress_ranked(
+        boxes[order],
+        exists[order],
+        None if groups is None else jnp.asarray(groups)[order],
+        iou_threshold=iou_threshold,
+        max_outputs=max_outputs,
+        inclusive_threshold=inclusive_threshold,
+        pixel_offset=pixel_offset,
+    )
+    if len(order) == 0:
+        return kept
+    return NMSResult(jnp.where(kept.valid, order[kept.indices], 0), kept.valid)
+
+
+def suppress_ranked(
+    boxes: Float[Array, "n 4"],
+    valid: Bool[Array, " n"],
+    groups: Int[Array, " n"] | None = None,
+    *,
+    iou_threshold: float,
+    max_outputs: int,
+    inclusive_threshold: bool = False,
+    pixel_offset: float = 0.0,
+) -> NMSResult:
+    """Does what `nms` does to boxes that are in the order of their scores already."""
+    if not 0.0 <= iou_threshold <= 1.0 or max_outputs < 1:
+        raise ValueError(
+            "nms needs iou_threshold in [0, 1] and max_outputs of at least 1, got "
+            f"{iou_threshold} and {max_outputs}."
+        )
+    rule = Rule(_largest_tolerated(iou_threshold, inclusive_threshold), pixel_offset)
+    limits = {"rule": rule, "number": min(max_outputs, len(boxes))}
+    kept = lax.platform_dependent(
+        *_to_columns(boxes, valid, groups, pixel_offset),
+        # As a batch, loops that depend on data would take turns with every image in
+        # each iteration, so on a CPU a `vmap` handles one image after the other.
+        cpu=jax.custom_batching.sequential_vmap(
+            functools.partial(keep_by_collecting, **limits)
+        ),
+        default=functools.partial(keep_by_masking, **limits),
+    )
+    entries = jnp.arange(max_outputs)
+    ranks = jnp.pad(kept.ranks, (0, max_outputs - len(kept.ranks)))
+    return NMSResult(jnp.where(entries < kept.size, ranks, 0), entries < kept.size)
+
+
+def _largest_tolerated(iou_threshold: float, inclusive: bool) -> float:
+    """The largest IoU in float32 that does not suppress; at least 0."""
+    limit = np.float32(iou_threshold)
+    if inclusive or float(limit) > iou_threshold:
+        limit = np.nextafter(limit, np.float32(-1.0))
+    return max(float(limit), 0.0)
+
+
+def _to_columns(
+    boxes: Float[Array, "n 4"],
+    valid: Bool[Array, " n"],
+    groups: Int[Array, " n"] | None,
+    pixel_offset: float,
+) -> tuple[Columns, Bool[jax.Array, " padded"]]:
+    """The boxes and which of them may be kept, padded to whole strips."""
+    valid = valid & jnp.isfinite(boxes).all(axis=-1)
+    boxes = finite_boxes(boxes)
+    columns = Columns(
+        x0=boxes[:, 0],
+        y0=boxes[:, 1],
+        x1=boxes[:, 2],
+        y1=boxes[:, 3],
+        area=area(boxes, pixel_offset=pixel_offset),
+        group=None if groups is None else jnp.asarray(groups),
+    )
+    strips = max(-(-len(boxes) // STRIP), 1)
+    padding = (0, strips * STRIP - len(boxes))
+    return jax.tree.map(lambda x: jnp.pad(x, padding), (columns, valid))
+
+
+def _descending_keys(
+    scores: Float[Array, " n"], exists: Bool[Array, " n"]
+) -> UInt32[jax.Array, " n"]:
+    """Integers that rise as the scores fall, the largest for what does not exist."""
+    bits = lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
+    sign = np.uint32(1 << 31)
+    bits = jnp.where(bits == sign, np.uint32(0), bits)  # -0.0 ties with 0.0
+    keys = jnp.where(bits < sign, sign - np.uint32(1) - bits, bits)
+    return jnp.where(exists, keys, np.uint32(2**32 - 1))
+
+
+def _argsort(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
+    """The ascending order of the keys, stable."""
+    if len(keys) > 2**16:
+        return jnp.argsort(keys)
+    return lax.platform_dependent(keys, cpu=_argsort_by_halves, default=jnp.argsort)
+
+
+def _argsort_by_halves(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
+    """Sorts by the lower 16 bits, then by the upper, each in a word with the position.
+
+    XLA's CPU backend sorts one array of integers several times faster than two.
+    """
+    low = np.uint32(2**16 - 1)
+    positions = jnp.arange(len(keys), dtype=jnp.uint32)
+    order = jnp.sort((keys << 16) | positions) & low
+    order = order[jnp.sort((keys[order] & ~low) | positions) & low]
+    return order.astype(jnp.int32)

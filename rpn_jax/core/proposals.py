@@ -1,0 +1,227 @@
+"""Proposals: from a head's predictions to a fixed number of scored boxes."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._typing import Array, Bool, Float, ImageSize, Int
+from .anchors import AnchorGrid, Anchors
+from .boxes import clip_boxes, decode_boxes
+from .config import ProposalConfig
+from .nms import NMSResult, suppress_ranked
+from .output import RPNOutput, objectness_logits
+
+
+class Proposals(NamedTuple):
+    """The boxes most likely to hold an object, from the highest score down.
+
+    The batch axis is absent where the predictions have none.
+
+    Attributes:
+        boxes: `[b k 4]` boxes `(x0, y0, x1, y1)` inside the image; zeros in padding.
+        scores: `[b k]` probability of being an object, in `[0, 1]`; 0 in padding.
+        valid: `[b k]` which rows are proposals; padding comes last.
+    """
+
+    boxes: Float[Array, "*b_k 4"]
+    scores: Float[Array, "*b_k"]
+    valid: Bool[Array, "*b_k"]
+
+
+class _Best(NamedTuple):
+    """The highest logits of each level, in their order.
+
+    Attributes:
+        logits: `[l k]` the logits; `-inf` where a level has no more.
+        rows: `[l k]` where they were found.
+        anchors: `[l k 4]` their anchors.
+    """
+
+    logits: Float[Array, "l k"]
+    rows: Int[Array, "l k"]
+    anchors: Float[Array, "l k 4"]
+
+
+class _Candidates(NamedTuple):
+    """What enters suppression: of each level the highest scores, in their order.
+
+    Attributes:
+        boxes: `[l k 4]` decoded and clipped.
+        logits: `[l k]` logits of being an object.
+        valid: `[l k]` which of them may be proposed.
+    """
+
+    boxes: Float[Array, "l k 4"]
+    logits: Float[Array, "l k"]
+    valid: Bool[Array, "l k"]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def propose(
+    output: RPNOutput,
+    anchors: Anchors,
+    image_size: ImageSize | Float[Array, "b 2"] | Int[Array, "b 2"],
+    *,
+    config: ProposalConfig = ProposalConfig(),
+) -> Proposals:
+    """Decodes the best predictions and drops those that overlap a better one.
+
+    In this order: the `pre_nms_top_k` of each level by logit, ties to the lowest index;
+    decoding; clipping to the image; dropping of small boxes and low scores; suppression
+    within each level; the `post_nms_top_k` of all levels, ties to the first level.
+    A prediction with a logit or a delta that is not finite is never proposed. Logits
+    decide every order, so that probabilities which round to 1 do not tie.
+
+    Proposals are data to what follows: no gradient passes.
+
+    Args:
+        output: predictions for all anchors, of one image or with a leading batch axis.
+        anchors: the anchors; a plain array counts as one level.
+        image_size: `(height, width)` in pixels without padding, to which boxes are
+            clipped; of every image, or the same for all of a batch.
+        config: the settings. Pass `config.for_training()` for the limits of training.
+
+    Returns:
+        `config.post_nms_top_k` rows an image, padding included.
+
+    Raises:
+        ValueError: there is not one prediction for every anchor, or there is none.
+    """
+    number = len(anchors)
+    if output.deltas.shape[-2] != number or number == 0:
+        raise ValueError(
+            "propose needs predictions for all anchors, at least one, got deltas of "
+            f"shape {output.deltas.shape} for {number} anchors."
+        )
+    output = lax.stop_gradient(jax.tree.map(jnp.asarray, output))
+    if output.deltas.ndim == 2:
+        return _propose(output, anchors, image_size, config)
+    sizes = jnp.asarray(image_size)
+    sizes = jnp.broadcast_to(sizes.reshape(-1, 2), (len(output.deltas), 2))
+    of_one = functools.partial(_propose, config=config)
+    return jax.vmap(of_one, in_axes=(0, None, 0))(output, anchors, sizes)
+
+
+def _propose(
+    output: RPNOutput,
+    anchors: Anchors,
+    image_size: ImageSize,
+    config: ProposalConfig,
+) -> Proposals:
+    candidates = _select_candidates(output, anchors, image_size, config)
+    suppress = functools.partial(
+        suppress_ranked,
+        iou_threshold=config.iou_threshold,
+        max_outputs=min(config.post_nms_top_k, candidates.logits.shape[1]),
+        inclusive_threshold=config.inclusive_threshold,
+        pixel_offset=config.pixel_offset,
+    )
+    kept = jax.vmap(suppress)(candidates.boxes, candidates.valid)
+    return _best_of_all_levels(candidates, kept, config.post_nms_top_k)
+
+
+def _select_candidates(
+    output: RPNOutput,
+    anchors: Anchors,
+    image_size: ImageSize,
+    config: ProposalConfig,
+) -> _Candidates:
+    """The `pre_nms_top_k` predictions of each level, as boxes."""
+    logits = objectness_logits(output)
+    logits = jnp.where(logits == 0.0, 0.0, logits)  # -0.0 ties with 0.0
+    logits = jnp.where(jnp.isfinite(logits), logits, -jnp.inf)
+    if config.filter_before_top_k:
+        all_anchors = anchors.boxes if isinstance(anchors, AnchorGrid) else anchors
+        boxes = _decode(output.deltas, all_anchors, image_size, config)
+        logits = jnp.where(_is_large_enough(boxes, config), logits, -jnp.inf)
+    best = _best_of_each_level(logits, _split_levels(anchors, config), config)
+    # One coordinate at a time: as rows of four, TPUs would pad all deltas to 128 lanes.
+    columns = [output.deltas[:, i][best.rows.reshape(-1)] for i in range(4)]
+    deltas = jnp.stack(columns, axis=1)
+    boxes = _decode(deltas, best.anchors.reshape(-1, 4), image_size, config)
+    valid = jnp.isfinite(deltas).all(axis=-1) & _is_large_enough(boxes, config)
+    valid = valid.reshape(best.logits.shape) & jnp.isfinite(best.logits)
+    if config.score_threshold is not None:
+        valid &= jax.nn.sigmoid(best.logits) >= config.score_threshold
+    return _Candidates(boxes.reshape(*valid.shape, 4), best.logits, valid)
+
+
+def _split_levels(anchors: Anchors, config: ProposalConfig) -> list[Anchors]:
+    """The anchors of each set of predictions that is ranked by itself."""
+    if isinstance(anchors, AnchorGrid) and config.per_level:
+        return [AnchorGrid((level,)) for level in anchors.levels]
+    return [anchors]
+
+
+def _best_of_each_level(
+    logits: Float[Array, " n"], levels: list[Anchors], config: ProposalConfig
+) -> _Best:
+    width = min(config.pre_nms_top_k, max(map(len, levels)))
+    best, start = [], 0
+    for anchors in levels:
+        level = lax.slice_in_dim(logits, start, start + len(anchors))
+        highest, index = lax.top_k(level, min(width, len(anchors)))
+        is_grid = isinstance(anchors, AnchorGrid)
+        found = anchors.take(index) if is_grid else jnp.asarray(anchors)[index]
+        missing = width - len(highest)
+        best.append(
+            _Best(
+                logits=_pad_rows(highest, missing, -jnp.inf),
+                rows=_pad_rows(index + start, missing),
+                anchors=_pad_rows(found, missing),
+            )
+        )
+        start += len(anchors)
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *best)
+
+
+def _best_of_all_levels(
+    candidates: _Candidates, kept: NMSResult, number: int
+) -> Proposals:
+    """The highest logits among what was kept of every level."""
+    levels, width = candidates.logits.shape
+    rows = kept.indices + width * jnp.arange(levels)[:, None]
+    logits = jnp.where(kept.valid, candidates.logits.reshape(-1)[rows], -jnp.inf)
+    missing = max(number - logits.size, 0)
+    logits, best = lax.top_k(logits.reshape(-1), number - missing)
+    boxes = candidates.boxes.reshape(-1, 4)[rows.reshape(-1)[best]]
+    valid = logits > -jnp.inf
+    boxes = jnp.where(valid[:, None], boxes, 0.0)
+    proposals = Proposals(boxes, jax.nn.sigmoid(logits), valid)
+    return jax.tree.map(lambda x: _pad_rows(x, missing), proposals)
+
+
+def _decode(
+    deltas: Float[Array, "n 4"],
+    anchors: Float[Array, "n 4"],
+    image_size: ImageSize,
+    config: ProposalConfig,
+) -> Float[jax.Array, "n 4"]:
+    boxes = decode_boxes(
+        deltas,
+        anchors,
+        weights=config.delta_weights,
+        pixel_offset=config.pixel_offset,
+        max_log_scale=config.max_log_scale,
+        symmetric_log_scale=config.symmetric_log_scale,
+    )
+    return clip_boxes(boxes, image_size, pixel_offset=config.pixel_offset)
+
+
+def _is_large_enough(
+    boxes: Float[Array, "n 4"], config: ProposalConfig
+) -> Bool[jax.Array, " n"]:
+    sides = boxes[:, 2:] - boxes[:, :2] + config.pixel_offset
+    shorter = sides.min(axis=-1)
+    if config.exclusive_min_size:
+        return shorter > config.min_size
+    return shorter >= config.min_size
+
+
+def _pad_rows(x: jax.Array, number: int, value: float = 0.0) -> jax.Array:
+    """Appends `number` rows."""
+    padding = [(0, number)] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, padding, constant_values=jnp.asarray(value, x.dtype))

@@ -1,0 +1,110 @@
+"""Opens whatever a user names as data, and divides it for validation."""
+
+import hashlib
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from .coco import read_coco
+from .image_source import Decoded, GroundTruth, ImageSource, is_endless
+from .scenes import Scenes
+from .voc import read_voc
+
+_NUM_VALIDATION_SCENES = 200
+# Training takes the seed of the run, which nobody sets to this.
+_VALIDATION_SEED = 1_961_062_207
+
+
+def open_source(
+    data: str | pathlib.Path,
+    *,
+    images: str | pathlib.Path | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> ImageSource:
+    """Opens a data set by its name.
+
+    Args:
+        data: `"scenes"`, a COCO JSON file, or a VOC folder.
+        images: the folder of the images, if it is not where the readers look.
+        split: of a VOC folder; of the scenes, `"train"` or None is the endless series
+            and any other the fixed one. A JSON file has none.
+        seed: of the endless series of scenes.
+
+    Raises:
+        ValueError: `data` is none of these, or cannot be read.
+    """
+    if data == "scenes":
+        if split in ("train", None):
+            return Scenes(seed)
+        return Scenes(_VALIDATION_SEED, _NUM_VALIDATION_SCENES)
+    path = pathlib.Path(data)
+    if path.is_dir():
+        return read_voc(path, split, images)
+    if path.is_file():
+        return read_coco(path, images)
+    raise ValueError(
+        "Data needs to be `scenes`, a COCO JSON file or a VOC folder, got "
+        f"{str(data)!r}, which is not there."
+    )
+
+
+class Subset(ImageSource):
+    """Some images of another source.
+
+    Args:
+        source: the other one.
+        rows: which images.
+    """
+
+    def __init__(self, source: ImageSource, rows: Sequence[int]) -> None:
+        self.problems = source.problems
+        self._source, self._rows = source, rows
+        self.image_sizes = source.image_sizes[list(rows)]
+        self.num_boxes = source.num_boxes[list(rows)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def truth(self, row: int) -> GroundTruth:
+        """The boxes of an image."""
+        return self._source.truth(self._rows[row])
+
+    def decode(self, row: int) -> Decoded:
+        """The pixels of an image.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        return self._source.decode(self._rows[row])
+
+
+def split_source(
+    source: ImageSource, fraction: float, seed: int = 0
+) -> tuple[Subset, Subset]:
+    """Sets images apart for validation, by a hash of their names.
+
+    Args:
+        source: at least two images.
+        fraction: of the images that become validation images, at least one.
+        seed: gives another division.
+
+    Returns:
+        The images for training, then those for validation, in the source's order. An
+        image's part depends on the seed and on the names, not on their order.
+
+    Raises:
+        ValueError: the source is endless or too small, or `fraction` is out of range.
+    """
+    if is_endless(source) or len(source) < 2 or not 0.0 < fraction < 1.0:
+        raise ValueError(
+            "split_source needs a fraction between 0 and 1 of a source with an end and "
+            f"at least two images, got {fraction} of {len(source)} images."
+        )
+    names = [source.truth(row).name for row in range(len(source))]
+    digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
+    order = np.array(sorted(range(len(names)), key=digests.__getitem__))
+    number = min(max(round(fraction * len(names)), 1), len(names) - 1)
+    validation, training = np.sort(order[:number]), np.sort(order[number:])
+    return Subset(source, training.tolist()), Subset(source, validation.tolist())

@@ -1,0 +1,79 @@
+"""Proposals as a COCO results file."""
+
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from .recall_report import ImageProposals, checked
+
+
+def write_coco_results(
+    path: str | os.PathLike[str], proposals: Sequence[ImageProposals]
+) -> None:
+    """Writes proposals in the form that COCO's tools read: a list of detections.
+
+    Each has `image_id`, `category_id` 1, `bbox` as `[x, y, width, height]` to a
+    thousandth of a pixel and `score`. An image without proposals leaves no trace.
+
+    Args:
+        path: of the JSON file.
+        proposals: of any images.
+
+    Raises:
+        ValueError: boxes or scores are not finite, or not as many.
+    """
+    with pathlib.Path(path).open("w", encoding="utf-8") as file:
+        images = (checked(image, "write_coco_results") for image in proposals)
+        lines = (line for image in images for line in _lines(image))
+        file.write("[")
+        for number, line in enumerate(lines):
+            file.write(f"{',' if number else ''}\n{line}")
+        file.write("\n]\n")
+
+
+def read_coco_results(path: str | os.PathLike[str]) -> list[ImageProposals]:
+    """Reads what `write_coco_results` writes, or another's class-agnostic results.
+
+    Args:
+        path: of the JSON file.
+
+    Returns:
+        The proposals of each image, in the order of the file.
+
+    Raises:
+        ValueError: the file is no JSON, or no list of boxes with scores.
+    """
+    try:
+        rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        found: dict[int, list[list[float]]] = {}
+        for row in rows:
+            x, y, width, height = map(float, row["bbox"])
+            box = [x, y, x + width, y + height, float(row["score"])]
+            found.setdefault(int(row["image_id"]), []).append(box)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            "read_coco_results needs a JSON list of objects with image_id, bbox and "
+            f"score, got {path}, in which this is wrong: {error!r}."
+        ) from error
+    tables = {image_id: np.array(rows, np.float32) for image_id, rows in found.items()}
+    return [
+        checked(
+            ImageProposals(image_id, table[:, :4], table[:, 4]), "read_coco_results"
+        )
+        for image_id, table in tables.items()
+    ]
+
+
+def _lines(image: ImageProposals) -> list[str]:
+    boxes = image.boxes.astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    return [
+        f'{{"image_id": {image.image_id}, "category_id": 1, '
+        f'"bbox": [{x:.3f}, {y:.3f}, {width:.3f}, {height:.3f}], "score": {score:.9g}}}'
+        for (x, y, width, height), score in zip(
+            boxes.tolist(), image.scores.tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,75 @@
+"""Recall as COCO counts it, by faster-coco-eval."""
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+
+from ..core._typing import Float, Int
+from .overlaps import Candidates, Overlaps
+from .recall_report import CURVE_LIMITS, IOU_THRESHOLDS, SIZES, in_sizes
+
+
+def count_by_coco(overlaps: Overlaps) -> Float[np.ndarray, "t s l"]:
+    """Objects found, by IoU, size and number of proposals.
+
+    The proposals choose, the best score first, each the object that it overlaps most
+    among those that are left. Crowds take only what has found no object, and a proposal
+    that overlaps no object by enough changes nothing but the places of those behind it;
+    so both are left out, and each number of proposals is evaluated by itself.
+    """
+    objects, candidates, _ = overlaps
+    found = np.zeros((len(IOU_THRESHOLDS), len(SIZES), len(CURVE_LIMITS)))
+    num_objects = in_sizes(objects.areas).sum(axis=1)
+    if not len(objects.boxes):
+        return found
+    truth = _dataset(objects.boxes, objects.image, objects.areas)
+    for row, limit in enumerate(CURVE_LIMITS):
+        kept = candidates.rank < limit
+        recall = _recall(truth, Candidates(*(column[kept] for column in candidates)))
+        found[:, :, row] = np.rint(recall * num_objects[None])
+    return found
+
+
+def _recall(truth: COCO, candidates: Candidates) -> Float[np.ndarray, "t s"]:
+    """Recall at `IOU_THRESHOLDS` for `SIZES`; 0 for a size without objects."""
+    evaluation = COCOeval_faster(
+        truth,
+        _dataset(candidates.boxes, candidates.image, -candidates.rank.astype(float)),
+        "bbox",
+        ranges={size: list(limits) for size, limits in SIZES.items() if size != "all"},
+        print_function=lambda *_: None,
+    )
+    evaluation.params.useCats = 0
+    evaluation.params.maxDets = [CURVE_LIMITS[-1]]
+    evaluation.params.iouThrs = np.array(IOU_THRESHOLDS)
+    evaluation.params.recThrs = np.zeros(1)  # of the precision, which nobody asks for
+    evaluation.evaluate()
+    return np.maximum(evaluation.eval["recall"][:, 0, :, 0], 0.0)
+
+
+def _dataset(
+    boxes: Float[np.ndarray, "n 4"],
+    image: Int[np.ndarray, " n"],
+    value: Float[np.ndarray, " n"],
+) -> COCO:
+    """Boxes as COCO wants them, with a value that is the area or the score."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    columns = image, np.concatenate([boxes[:, :2], sides], axis=1), value
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return COCO(
+        {
+            "images": [{"id": number} for number in np.unique(image).tolist()],
+            "categories": [{"id": 1, "name": "object"}],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "bbox": box,
+                    "area": value,
+                    "score": value,
+                    "iscrowd": 0,
+                }
+                for number, (image_id, box, value) in enumerate(rows, start=1)
+            ],
+        }
+    )

@@ -1,0 +1,46 @@
+"""What happened between two lines of the log."""
+
+import time
+
+import jax
+import numpy as np
+
+from .step import StepMetrics
+
+
+class Window:
+    """Gathers the metrics of steps, without waiting for them before it is closed."""
+
+    def __init__(self, batch_size: int) -> None:
+        """Starts the clock.
+
+        Args:
+            batch_size: images of a step, of all processes.
+        """
+        self._batch_size = batch_size
+        self._waiting: list[StepMetrics] = []
+        self._started = time.perf_counter()
+
+    def add(self, metrics: StepMetrics) -> None:
+        """Takes note of a step, which may still be under way."""
+        self._waiting.append(metrics)
+
+    def close(self) -> dict[str, float]:
+        """Waits for the steps and starts anew.
+
+        Returns:
+            The mean of each metric over the steps, and `images_per_second`. Counts of
+            skipped steps are as they were after the last.
+        """
+        found = jax.device_get(self._waiting)
+        seconds = time.perf_counter() - self._started
+        columns = zip(*found, strict=True)
+        values = {
+            name: float(np.mean(column))
+            for name, column in zip(StepMetrics._fields, columns, strict=True)
+        }
+        values["skipped"] = float(found[-1].skipped)
+        values["skipped_in_a_row"] = float(found[-1].skipped_in_a_row)
+        values["images_per_second"] = self._batch_size * len(found) / seconds
+        self._waiting, self._started = [], time.perf_counter()
+        return values

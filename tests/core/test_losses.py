@@ -1,0 +1,345 @@
+"""The two losses, their weights and what a training loop logs."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import reference
+
+import rpn_jax
+from rpn_jax import LossConfig, RPNOutput, Targets, rpn_loss
+
+N = 24
+CONFIGS = {
+    "paper": LossConfig(),
+    "image": LossConfig(normalizer="image"),
+    "fixed": LossConfig(normalizer="fixed", num_samples=16),
+    "clamped": LossConfig(normalizer="batch_clamped"),
+    "positives": LossConfig(normalizer="positives"),
+    "two_normalizers": LossConfig(normalizer="image", box_normalizer="positives"),
+    "l1": LossConfig(beta=0.0),
+    "beta_1": LossConfig(beta=1.0),
+    "giou": LossConfig(box_loss="giou"),
+    "giou_of_weighted_deltas": LossConfig(
+        box_loss="giou", delta_weights=(10, 10, 5, 5)
+    ),
+    "diou": LossConfig(box_loss="diou"),
+    "ciou": LossConfig(box_loss="ciou"),
+    "focal": LossConfig(focal_gamma=2.0),
+    "focal_without_alpha": LossConfig(focal_gamma=1.5, focal_alpha=None),
+    "positive_weight": LossConfig(box_positive_weight=0.3),
+    "objectness_positive_weight": LossConfig(objectness_positive_weight=0.6),
+    "inside_weights": LossConfig(inside_weights=(1.0, 2.0, 0.5, 0.0)),
+    "loss_weights": LossConfig(objectness_weight=2.0, box_weight=0.5),
+}
+EVERY_CONFIG = pytest.mark.parametrize("name", CONFIGS)
+# The box loss does not see the logits: both forms of them for the others will do.
+EVERY_CASE = pytest.mark.parametrize(
+    ("name", "num_logits"),
+    [
+        *((name, 1) for name in CONFIGS),
+        ("paper", 2),
+        ("focal", 2),
+        ("positive_weight", 2),
+    ],
+)
+EITHER_LOGITS = pytest.mark.parametrize("num_logits", [1, 2])
+NORMALIZERS = ["paper", "image", "fixed", "clamped", "positives"]
+
+
+def batch(num_logits=1, seed=0, images=4):
+    """Predictions, targets, anchors; image 1 has no positive and image 2 no sample."""
+    rng = np.random.default_rng(seed)
+    shape = (images, N) if num_logits == 1 else (images, N, 2)
+    labels = rng.choice([-1, 0, 1], (images, N)).astype(np.int32)
+    if images > 2:
+        labels[1] = np.minimum(labels[1], 0)
+        labels[2] = -1
+    anchors = reference.random_boxes(rng, N, 32)
+    deltas, target = rng.normal(0, 0.4, (2, images, N, 4)).astype(np.float32)
+    target[labels != 1] = 0
+    logits = rng.normal(0, 2, shape).astype(np.float32)
+    return RPNOutput(logits, deltas), Targets(labels, target), anchors
+
+
+def loss_of(name):
+    return functools.partial(rpn_loss, config=CONFIGS[name])
+
+
+@functools.cache
+def compiled(name):
+    return jax.jit(loss_of(name))
+
+
+def assert_losses_match_oracle(losses, output, targets, anchors, config):
+    expected = reference.rpn_loss(output, targets, anchors, config=config)
+    np.testing.assert_allclose(losses.objectness, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(losses.box, expected[1], rtol=1e-5)
+    np.testing.assert_allclose(losses.total, sum(expected), rtol=1e-5)
+
+
+@EVERY_CASE
+def test_losses_match_oracle(name, num_logits):
+    output, targets, anchors = batch(num_logits)
+    losses = compiled(name)(output, targets, anchors=anchors)
+    config = CONFIGS[name]
+    assert_losses_match_oracle(losses, output, targets, anchors, config)
+
+
+@pytest.mark.parametrize("name", ["paper", "ciou"])
+def test_an_eager_call_matches_oracle(name):
+    output, targets, anchors = batch()
+    losses = loss_of(name)(output, targets, anchors=anchors)
+    config = CONFIGS[name]
+    assert_losses_match_oracle(losses, output, targets, anchors, config)
+
+
+@EITHER_LOGITS
+@pytest.mark.parametrize("name", ["paper", "image", "positive_weight", "ciou"])
+def test_an_image_without_the_batch_axis_is_a_batch_of_one(name, num_logits):
+    output, targets, anchors = batch(num_logits, images=1)
+    loss = compiled(name)
+    alone = loss(*jax.tree.map(lambda x: x[0], (output, targets)), anchors=anchors)
+    together = loss(output, targets, anchors=anchors)
+    chex.assert_trees_all_close(alone, together, rtol=1e-6)
+
+
+def test_vmap_equals_a_loop():
+    output, targets, _ = batch()
+    looped = [
+        rpn_loss(*jax.tree.map(lambda x, i=i: x[i], (output, targets)))
+        for i in range(4)
+    ]
+    looped = jax.tree.map(lambda *xs: np.stack(xs), *looped)
+    chex.assert_trees_all_close(jax.vmap(rpn_loss)(output, targets), looped, rtol=1e-6)
+
+
+def test_the_mean_over_images_is_the_image_normalizer():
+    output, targets, _ = batch()
+    of_each = jax.vmap(rpn_loss)(output, targets)
+    losses = rpn_loss(output, targets, config=LossConfig(normalizer="image"))
+    chex.assert_trees_all_close(losses, jax.tree.map(jnp.mean, of_each), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_logits"),
+    [("inside_weights", 1), ("paper", 2), ("focal", 1), ("giou", 1), ("diou", 1)],
+)
+def test_gradients_match_finite_differences(name, num_logits):
+    output, targets, anchors = batch(num_logits, seed=1, images=1)
+    output = jax.tree.map(lambda x: x[:, :6], output)
+    targets = Targets(np.array([[1, 0, 1, -1, 1, 0]], np.int32), targets.deltas[:, :6])
+
+    @jax.jit
+    def total(logits, deltas):
+        output = RPNOutput(logits, deltas)
+        return loss_of(name)(output, targets, anchors=anchors[:6]).total
+
+    chex.assert_numerical_grads(total, tuple(output), order=1, modes=("rev",), eps=1e-2)
+
+
+@functools.partial(jax.jit, static_argnames="name")
+def value_and_gradient(output, targets, anchors, *, name):
+    def total(output):
+        return loss_of(name)(output, targets, anchors=anchors).total
+
+    return jax.value_and_grad(total)(output)
+
+
+@EVERY_CASE
+def test_gradients_reach_sampled_anchors_only(name, num_logits):
+    output, targets, anchors = batch(num_logits)
+    _, gradient = value_and_gradient(output, targets, anchors, name=name)
+    weighted = np.asarray(gradient.logits).reshape(4, N, -1) != 0
+    np.testing.assert_array_equal(weighted.any(2), targets.labels >= 0)
+    assert not np.asarray(gradient.deltas)[targets.labels != 1].any()
+    assert np.asarray(gradient.deltas)[targets.labels == 1].any(axis=1).all()
+
+
+@EVERY_CASE
+def test_unsampled_predictions_may_hold_anything(name, num_logits):
+    output, targets, anchors = batch(num_logits)
+    expected = value_and_gradient(output, targets, anchors, name=name)
+    output.logits[targets.labels < 0] = np.nan
+    output.deltas[targets.labels != 1] = np.nan
+    targets.deltas[targets.labels != 1] = np.nan
+    found = value_and_gradient(output, targets, anchors, name=name)
+    chex.assert_tree_all_finite(found)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+@pytest.mark.parametrize("label", [-1, 0])
+def test_a_batch_without_a_positive_has_no_box_loss(name, label):
+    output, targets, _ = batch()
+    targets = Targets(np.full_like(targets.labels, label), targets.deltas * 0)
+
+    def total(output):
+        losses = loss_of(name)(output, targets)
+        return losses.total, losses
+
+    gradient, losses = jax.jit(jax.grad(total, has_aux=True))(output)
+    chex.assert_tree_all_finite((gradient, losses))
+    assert losses.box == 0.0
+    assert (losses.objectness == 0.0) == (label == -1)
+
+
+@EVERY_CONFIG
+@pytest.mark.parametrize("size", [60.0, 1e4])
+def test_large_predictions_have_finite_losses_and_gradients(name, size):
+    output, targets, anchors = batch()
+    output = jax.tree.map(lambda x: np.float32(size) * np.sign(x), output)
+    chex.assert_tree_all_finite(value_and_gradient(output, targets, anchors, name=name))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_loss_of_certain_predictions_has_a_finite_gradient(gamma):
+    labels = np.array([0, 1, 0, 1], np.int32)
+    targets = Targets(labels, np.zeros((4, 4), np.float32))
+    config = LossConfig(focal_gamma=gamma)
+
+    def total(logits):
+        output = RPNOutput(logits, jnp.zeros((4, 4)))
+        return rpn_loss(output, targets, config=config).total
+
+    for logits in ([-200.0, 200.0, -30.0, 30.0], [200.0, -200.0, 30.0, -30.0]):
+        found = jax.value_and_grad(total)(jnp.array(logits))
+        chex.assert_tree_all_finite(found)
+
+
+@pytest.mark.parametrize("name", ["giou", "diou", "ciou", "paper", "l1"])
+def test_a_perfect_box_costs_nothing_and_pulls_nowhere(name):
+    output, targets, anchors = batch()
+    output = output._replace(deltas=targets.deltas)
+    losses = compiled(name)(output, targets, anchors=anchors)
+    np.testing.assert_allclose(losses.box, 0, atol=1e-5)
+    _, gradient = value_and_gradient(output, targets, anchors, name=name)
+    chex.assert_tree_all_finite(gradient)
+
+
+def test_targets_pass_no_gradient():
+    output, targets, _ = batch()
+
+    def total(deltas):
+        return rpn_loss(output, targets._replace(deltas=deltas)).total
+
+    assert not jax.grad(total)(jnp.asarray(targets.deltas)).any()
+
+
+def test_two_logits_are_background_and_object():
+    output, targets, _ = batch(2)
+    difference = output._replace(logits=output.logits[..., 1] - output.logits[..., 0])
+    chex.assert_trees_all_close(
+        rpn_loss(output, targets), rpn_loss(difference, targets), rtol=1e-6
+    )
+    _, gradient = value_and_gradient(output, targets, None, name="paper")
+    np.testing.assert_array_equal(gradient.logits[..., 0], -gradient.logits[..., 1])
+
+
+def test_giou_does_not_depend_on_the_anchors():
+    output, targets, anchors = batch()
+    with_anchors = compiled("giou")(output, targets, anchors=anchors)
+    without = compiled("giou")(output, targets)
+    chex.assert_trees_all_close(with_anchors, without, rtol=1e-4)
+
+
+def test_anchors_may_be_a_grid():
+    config = rpn_jax.AnchorConfig(sizes=(16,), strides=(8,), aspect_ratios=(1.0, 2.0))
+    grid = rpn_jax.make_anchors(config, [(3, 4)])
+    output, targets, _ = batch()
+    losses = [compiled("ciou")(output, targets, anchors=x) for x in (grid, grid.boxes)]
+    chex.assert_trees_all_equal(*losses)
+
+
+@pytest.mark.parametrize("name", ["diou", "ciou"])
+def test_some_losses_need_the_anchors(name):
+    output, targets, _ = batch()
+    with pytest.raises(ValueError, match="anchors"):
+        loss_of(name)(output, targets)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_losses_are_float32_whatever_the_head_computes_in(dtype):
+    output, targets, _ = batch()
+    output = jax.tree.map(lambda x: jnp.asarray(x, dtype), output)
+    losses = rpn_loss(output, targets)
+    assert {x.dtype for x in losses} == {jnp.dtype(jnp.float32)}
+    exact = rpn_loss(jax.tree.map(lambda x: x.astype(jnp.float32), output), targets)
+    chex.assert_trees_all_close(losses, exact, rtol=1e-6)
+    gradient = jax.grad(lambda output: rpn_loss(output, targets).total)(output)
+    assert {x.dtype for x in gradient} == {jnp.dtype(dtype)}
+
+
+@given(seed=st.integers(0, 2**16))
+def test_the_order_of_anchors_and_images_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    output, targets, _ = batch(seed=seed)
+    anchors, images = rng.permutation(N), rng.permutation(4)
+    moved = jax.tree.map(lambda x: x[images][:, anchors], (output, targets))
+    loss = compiled("image")
+    chex.assert_trees_all_close(loss(*moved), loss(output, targets), rtol=1e-5)
+
+
+@given(seed=st.integers(0, 2**16), name=st.sampled_from(NORMALIZERS))
+def test_a_batch_twice_has_the_same_losses(seed, name):
+    output, targets, _ = batch(seed=seed)
+    twice = jax.tree.map(lambda x: np.concatenate([x, x]), (output, targets))
+    loss = compiled(name)
+    chex.assert_trees_all_close(loss(*twice), loss(output, targets), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*NORMALIZERS, "positive_weight"])
+def test_the_weights_of_the_tutorial_give_the_same_box_loss(name):
+    config = dataclasses.replace(CONFIGS[name], inside_weights=(1.0, 2.0, 0.5, 1.0))
+    output, targets, anchors = batch()
+    inside, outside = rpn_jax.box_loss_weights(targets.labels, config=config)
+    assert inside.shape == outside.shape == output.deltas.shape
+    difference = np.abs(inside * output.deltas - inside * targets.deltas)
+    smooth = np.vectorize(reference.smooth_l1)(difference, config.beta)
+    losses = reference.rpn_loss(output, targets, anchors, config=config)
+    np.testing.assert_allclose((outside * smooth).sum(), losses[1], rtol=1e-5)
+    negative = targets.labels == 0
+    assert np.all(np.asarray(outside)[negative] > 0)
+    assert not np.asarray(inside)[negative].any()
+    assert not np.asarray(outside)[targets.labels == -1].any()
+
+
+def test_the_weights_of_one_image_sum_to_one_a_coordinate():
+    labels = np.array([1, 0, -1, 0, 1], np.int32)
+    inside, outside = rpn_jax.box_loss_weights(labels)
+    np.testing.assert_array_equal(inside[:, 0], [1, 0, 0, 0, 1])
+    np.testing.assert_allclose(outside[:, 0], [0.25, 0.25, 0, 0.25, 0.25])
+
+
+@EITHER_LOGITS
+def test_metrics_count_the_sample(num_logits):
+    output, targets, _ = batch(num_logits)
+    metrics = jax.jit(rpn_jax.rpn_metrics)(output, targets)
+    logits = output.logits
+    says = logits > 0 if num_logits == 1 else logits[..., 1] > logits[..., 0]
+    positive, negative = targets.labels == 1, targets.labels == 0
+    right = (positive & says) | (negative & ~says)
+    assert metrics.num_positive == positive.sum()
+    assert metrics.num_negative == negative.sum()
+    sampled = (positive | negative).sum()
+    np.testing.assert_allclose(metrics.accuracy, right.sum() / sampled, rtol=1e-6)
+
+
+def test_metrics_of_no_sample_are_zero():
+    output, targets, _ = batch()
+    targets = targets._replace(labels=np.full_like(targets.labels, -1))
+    metrics = rpn_jax.rpn_metrics(output, targets)
+    assert not any(np.asarray(value) for value in metrics)
+
+
+def test_changing_values_are_traced_once():
+    loss = jax.jit(chex.assert_max_traces(rpn_loss, n=1))
+    for seed in range(3):
+        output, targets, _ = batch(seed=seed)
+        loss(output, targets)

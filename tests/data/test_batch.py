@@ -1,0 +1,190 @@
+"""What is in a batch: sizes, boxes and masks."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.pipeline_data import MIXED, PLAIN, VARIED, FakeSource, take
+
+from rpn_jax.data import (
+    Decoded,
+    PipelineConfig,
+    Scenes,
+    bucket_shapes,
+    num_gt_rows,
+)
+
+
+def test_a_batch_has_the_promised_arrays():
+    (batch,) = take(FakeSource(MIXED, [[4, 6, 20, 30]]), VARIED, 1)
+    shape = batch.images.shape
+    assert shape[0] == 2
+    assert shape[1:3] in bucket_shapes(FakeSource(MIXED), VARIED)
+    expected = {
+        "images": (shape, np.uint8),
+        "image_sizes": ((2, 2), np.float32),
+        "gt_boxes": ((2, 8, 4), np.float32),
+        "gt_valid": ((2, 8), np.bool),
+        "gt_ignore": ((2, 8), np.bool),
+        "rows": ((2,), np.int32),
+        "scales": ((2, 2), np.float32),
+        "problems": ((2,), np.int32),
+        "dropped_boxes": ((2,), np.int32),
+    }
+    actual = {name: (a.shape, a.dtype) for name, a in batch._asdict().items()}
+    assert actual == expected
+
+
+@pytest.mark.parametrize("config", [PLAIN, VARIED])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        MIXED,
+        [(40, 60)] * 4,
+        [(1, 500), (500, 1), (3, 3)],
+        [(7, 5000), (600, 800), (800, 600)],
+    ],
+)
+def test_every_image_fits_its_shape_and_keeps_its_aspect(sizes, config):
+    source = FakeSource(sizes)
+    assert len(bucket_shapes(source, config)) <= 3
+    for batch in take(source, config, 6):
+        height, width = batch.images.shape[1:3]
+        assert height % 16 == width % 16 == 0
+        assert (batch.image_sizes <= (height, width)).all()
+        assert (batch.image_sizes >= 1).all()
+        for row, size, scale, image in zip(
+            batch.rows, batch.image_sizes, batch.scales, batch.images, strict=True
+        ):
+            original = np.array(sizes[row])
+            np.testing.assert_allclose(size, original * scale, rtol=1e-6)
+            wanted = size.max() / original.max()
+            assert (np.abs(size - np.maximum(original * wanted, 1)) <= 1).all()
+            h, w = size.astype(int)
+            assert (image[:h, :w] == row + 1).all()
+            assert not image[h:].any()
+            assert not image[:, w:].any()
+
+
+def test_shapes_are_the_tightest_for_the_largest_images():
+    landscape, portrait = [(30, 60)] * 9, [(60, 30)] * 9
+    assert bucket_shapes(FakeSource(landscape), PLAIN) == ((32, 64),)
+    both = FakeSource(landscape + portrait)
+    assert bucket_shapes(both, PLAIN) == ((32, 64), (64, 32))
+    bigger = PipelineConfig(
+        min_side=32, max_side=64, size_multiple=16, scale_jitter=(0.5, 1.25)
+    )
+    assert bucket_shapes(both, bigger) == ((48, 80), (80, 48))
+    assert bucket_shapes(Scenes(), PLAIN) == ((32, 48),)
+
+
+def test_shapes_that_save_little_are_not_worth_a_compilation():
+    one_in_a_hundred = [(30, 60)] * 99 + [(40, 60)]
+    assert bucket_shapes(FakeSource(one_in_a_hundred), PLAIN) == ((32, 64),)
+    half = [(30, 60)] * 50 + [(40, 60)] * 50
+    assert bucket_shapes(FakeSource(half), PLAIN) == ((32, 48), (32, 64))
+
+
+def test_one_shape_can_be_asked_for():
+    single = PipelineConfig(min_side=32, max_side=64, max_buckets=1)
+    assert bucket_shapes(FakeSource(MIXED), single) == ((64, 64),)
+
+
+def test_sizes_are_those_of_the_shorter_side_unless_the_longer_gets_too_long():
+    for sizes, expected in [((40, 60), (32, 48)), ((20, 100), (13, 64))]:
+        (batch,) = take(FakeSource([sizes]), PLAIN, 1, batch_size=1)
+        assert tuple(batch.image_sizes[0]) == expected
+
+
+def test_jitter_changes_the_size_within_its_limits():
+    batches = take(FakeSource([(40, 60)] * 4), VARIED, 30)
+    heights = np.concatenate([batch.image_sizes[:, 0] for batch in batches])
+    assert 16 <= heights.min() < 20
+    assert 44 < heights.max() <= 48
+
+
+class MarkedSource(FakeSource):
+    """White images with a black box, which the ground truth knows."""
+
+    def decode(self, row):
+        pixels = np.full((*self.image_sizes[row], 3), 255, np.uint8)
+        for x0, y0, x1, y1 in self.boxes[row].astype(int):
+            pixels[y0:y1, x0:x1] = 0
+        return Decoded(pixels, truncated=False)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_boxes_stay_on_their_object_when_it_is_resized_and_flipped(flip):
+    config = PipelineConfig(
+        min_side=100,
+        max_side=200,
+        scale_jitter=(0.7, 1.3),
+        flip_probability=flip,
+        size_multiple=32,
+    )
+    for batch in take(MarkedSource([(240, 400)] * 2, [[60, 40, 200, 120]]), config, 8):
+        for image, size, boxes in zip(
+            batch.images, batch.image_sizes.astype(int), batch.gt_boxes, strict=True
+        ):
+            dark = image[: size[0], : size[1], 0] < 128
+            rows, columns = np.nonzero(dark)
+            seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(boxes[0], seen, atol=0.51)
+            assert (boxes[0, 0] > size[1] * 0.3) == bool(flip)
+
+
+def test_about_the_asked_share_of_images_is_flipped():
+    config = PipelineConfig(min_side=32, max_side=64, flip_probability=0.25)
+    batches = take(MarkedSource([(32, 64)], [[0, 0, 8, 8]]), config, 80)
+    flipped = [batch.gt_boxes[:, 0, 0] > 32 for batch in batches]
+    assert 0.15 < np.mean(flipped) < 0.35
+
+
+def test_images_are_resized_as_pillow_does():
+    scenes = Scenes(0, 1)
+    config = PipelineConfig(min_side=60, max_side=80, flip_probability=0)
+    (batch,) = take(scenes, config, 1, batch_size=1)
+    image = Image.fromarray(scenes.pixels(0)).resize((80, 60), Image.Resampling.BOX)
+    difference = batch.images[0, :60, :80].astype(float) - np.asarray(image)
+    assert np.abs(difference).mean() < 4
+
+
+def test_crowds_come_last_and_are_marked():
+    source = FakeSource([(32, 64)], [[0, 0, 8, 8], [1, 1, 9, 9], [2, 2, 9, 9]], [0])
+    (batch,) = take(source, PLAIN, 1, batch_size=1)
+    assert batch.gt_boxes[0, :3, 0].tolist() == [1, 2, 0]
+    assert batch.gt_valid[0].tolist() == [True] * 3 + [False] * 5
+    assert batch.gt_ignore[0].tolist() == [False] * 2 + [True] + [False] * 5
+    assert not batch.gt_boxes[0, 3:].any()
+
+
+def test_boxes_without_a_row_are_counted():
+    source = FakeSource([(32, 64)], [[0, 0, i + 2, 8] for i in range(5)])
+    config = PipelineConfig(min_side=32, max_side=64, max_boxes=3, flip_probability=0)
+    (batch,) = take(source, config, 1, batch_size=1)
+    assert batch.gt_boxes[0, :, 2].tolist() == [2, 3, 4]
+    assert batch.dropped_boxes.tolist() == [2]
+
+
+@pytest.mark.parametrize(("boxes", "rows"), [(0, 8), (8, 8), (9, 16), (900, 400)])
+def test_the_number_of_rows_comes_from_the_data(boxes, rows):
+    source = FakeSource([(32, 64)], [[0, 0, 8, 8]] * boxes)
+    assert num_gt_rows(source, PLAIN) == rows
+    assert take(source, PLAIN, 1)[0].gt_valid.shape == (2, rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"min_side": 0},
+        {"min_side": 2000},
+        {"scale_jitter": (0.0, 1.0)},
+        {"scale_jitter": (1.2, 0.8)},
+        {"flip_probability": 1.5},
+        {"size_multiple": 0},
+        {"max_boxes": 0},
+        {"max_buckets": 0},
+    ],
+)
+def test_impossible_settings_are_refused(options):
+    with pytest.raises(ValueError, match="PipelineConfig needs"):
+        PipelineConfig(**options)

@@ -1,0 +1,281 @@
+"""The training step: against steps by hand, and on several devices."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from support import small_rpn
+
+import rpn_jax
+from rpn_jax.train import (
+    OptimizerConfig,
+    count_skipped,
+    init_state,
+    make_mesh,
+    make_optimizer,
+    make_schedule,
+    make_train_step,
+)
+
+KEY = jax.random.key(3)
+RATE = 0.05
+PLAIN = OptimizerConfig(warmup_steps=0, schedule="constant", clip_norm=None)
+
+
+def start(config=PLAIN, *, frozen_stages=0, accumulate=1, num_steps=10):
+    model = small_rpn.make_rpn(frozen_stages=frozen_stages)
+    optimizer = make_optimizer(config, make_schedule(config, RATE, num_steps))
+    graphdef, state = init_state(model, optimizer, make_mesh())
+    step = make_train_step(
+        graphdef, optimizer, KEY, config=small_rpn.RULES, accumulate=accumulate
+    )
+    return model, state, jax.jit(step)
+
+
+def gradients_by_parts(model, batch, number):
+    """From all predictions and all targets, one image after the other."""
+    rules = small_rpn.RULES
+    key = jax.random.fold_in(KEY, number)
+
+    def loss(model):
+        output = model(batch.images, batch.image_sizes)
+        grid = rpn_jax.make_anchors(rules.anchors, [(4, 5)])
+        targets = [
+            rpn_jax.assign_targets(
+                jax.random.fold_in(key, i),
+                grid,
+                batch.gt_boxes[i],
+                batch.gt_valid[i] & ~batch.gt_ignore[i],
+                config=rules.targets,
+            )
+            for i in range(len(batch.images))
+        ]
+        stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *targets)
+        return rpn_jax.rpn_loss(output, stacked, config=rules.losses).total
+
+    return nnx.value_and_grad(loss)(model)
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(nnx.to_pure_dict(tree))]
+
+
+def test_two_steps_are_momentum_by_hand():
+    model, state, step = start()
+    weights = leaves(nnx.state(model, nnx.Param))
+    speed = [np.zeros_like(w) for w in weights]
+    for number in range(2):
+        batch = small_rpn.make_batch(seed=number)
+        expected_loss, gradients = gradients_by_parts(model, batch, number)
+        for i, gradient in enumerate(leaves(gradients)):
+            decay = PLAIN.weight_decay if weights[i].ndim > 1 else 0.0
+            speed[i] = 0.9 * speed[i] + gradient + decay * weights[i]
+            weights[i] = weights[i] - RATE * speed[i]
+        state, metrics = step(state, batch)
+        np.testing.assert_allclose(metrics.loss, expected_loss, rtol=1e-5)
+        norm = np.sqrt(sum(np.sum(g.astype(float) ** 2) for g in leaves(gradients)))
+        np.testing.assert_allclose(metrics.gradient_norm, norm, rtol=1e-4)
+        for actual, expected in zip(leaves(state.params), weights, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+        nnx.update(model, state.params)
+    assert int(state.step) == 2
+
+
+def test_crowds_are_left_out_unless_the_rules_ignore_regions():
+    batch = small_rpn.make_batch()
+    model, state, step = start()
+    without = batch._replace(
+        gt_valid=batch.gt_valid & ~batch.gt_ignore,
+        gt_ignore=np.zeros_like(batch.gt_ignore),
+    )
+    losses = [float(step(state, b)[1].loss) for b in (batch, without)]
+    assert losses[0] == losses[1]
+    as_objects = batch._replace(gt_ignore=without.gt_ignore)
+    assert float(step(state, as_objects)[1].loss) != losses[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_without_finite_gradients_changes_nothing_and_is_counted(bad):
+    _, state, step = start()
+    # A weight that is not finite stands for all that can go wrong before the loss.
+    params = jax.tree.map(lambda x: x, state.params)
+    kernel = params["backbone"]["body"]["first"]["kernel"]
+    params["backbone"]["body"]["first"]["kernel"] = kernel.replace(
+        kernel[...].at[0, 0, 0, 0].set(bad)
+    )
+    batch = small_rpn.make_batch()
+    broken = state._replace(params=params)
+    for number in (1, 2):
+        before = leaves(broken.params)
+        broken, metrics = step(broken, batch)
+        np.testing.assert_equal(leaves(broken.params), before)
+        assert [int(x) for x in count_skipped(broken.optimizer)] == [number, number]
+        assert int(metrics.skipped_in_a_row) == number
+    healed, metrics = step(broken._replace(params=state.params), batch)
+    assert (int(metrics.skipped_in_a_row), int(metrics.skipped)) == (0, 2)
+    assert int(healed.step) == 3
+
+
+def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients():
+    batch = small_rpn.make_batch(size=4)
+    model, state, step = start(accumulate=2)
+    after, _ = step(state, batch)
+
+    def half(rows):
+        return jax.tree.map(lambda x: x[np.array(rows)], batch)
+
+    def gradients(rows):
+        index, part = jnp.array(rows), half(rows)
+
+        def loss(params):
+            network = nnx.merge(nnx.graphdef(model), params, state.frozen)
+            out = rpn_jax.compute_losses(
+                network.head,
+                jax.random.fold_in(KEY, 0),
+                network.features(part.images, part.image_sizes),
+                rpn_jax.make_anchors(small_rpn.RULES.anchors, [(4, 5)]),
+                part.gt_boxes,
+                part.gt_valid & ~part.gt_ignore,
+                image_index=index,
+                config=small_rpn.RULES,
+            )
+            return out.losses.total
+
+        return leaves(jax.grad(loss)(state.params))
+
+    # Every second image, so that each device keeps its own.
+    means = [
+        (a + b) / 2 for a, b in zip(gradients([0, 2]), gradients([1, 3]), strict=True)
+    ]
+    before = leaves(state.params)
+    for actual, weight, mean in zip(leaves(after.params), before, means, strict=True):
+        decay = PLAIN.weight_decay if weight.ndim > 1 else 0.0
+        expected = weight - RATE * (mean + decay * weight)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_frozen_stages_stay_as_they_are():
+    _, state, step = start(frozen_stages=1)
+    after, _ = step(state, small_rpn.make_batch())
+    frozen = nnx.to_pure_dict(state.frozen)["backbone"]["body"]
+    assert set(frozen) == {"first"}
+    np.testing.assert_equal(leaves(after.frozen), leaves(state.frozen))
+    assert "first" not in nnx.to_pure_dict(after.params)["backbone"]["body"]
+    moved = [
+        (a != b).any()
+        for a, b in zip(leaves(after.params), leaves(state.params), strict=True)
+    ]
+    assert all(moved)
+
+
+def test_clipping_bounds_the_step():
+    tight = dataclasses.replace(PLAIN, clip_norm=1e-3, weight_decay=0.0, momentum=0.0)
+    _, state, step = start(tight)
+    after, metrics = step(state, small_rpn.make_batch())
+    moved = jax.tree.map(jnp.subtract, after.params, state.params)
+    assert float(metrics.gradient_norm) > 1e-2
+    np.testing.assert_allclose(float(optax.tree.norm(moved)), RATE * 1e-3, rtol=1e-3)
+
+
+def test_adamw_moves_every_weight_by_the_learning_rate_at_first():
+    config = dataclasses.replace(PLAIN, name="adamw", weight_decay=0.0)
+    _, state, step = start(config)
+    after, _ = step(state, small_rpn.make_batch())
+    for a, b in zip(leaves(after.params), leaves(state.params), strict=True):
+        # The weights whose gradient is far above epsilon.
+        np.testing.assert_allclose(np.abs(a - b).max(), RATE, rtol=1e-2)
+
+
+def test_muon_makes_orthogonal_updates_of_kernels_and_adamw_all_others():
+    config = dataclasses.replace(PLAIN, name="muon", weight_decay=0.0)
+    rng = np.random.default_rng(0)
+    params = {
+        "dense": jnp.zeros((3, 3, 8, 16)),
+        "depthwise": jnp.zeros((3, 3, 1, 5)),
+        "bias": jnp.zeros(7),
+    }
+    gradients = {
+        name: jnp.asarray(rng.standard_normal(x.shape), jnp.float32)
+        for name, x in params.items()
+    }
+    optimizer = make_optimizer(config, make_schedule(config, RATE, 1))
+    with jax.numpy_dtype_promotion("standard"):
+        found, _ = optimizer.update(gradients, optimizer.init(params), params)
+    arrays = map(np.asarray, jax.tree.leaves(found))
+    updates = dict(zip(sorted(params), arrays, strict=True))
+    nesterov = 1 + 0.9 * 0.1 / (1 - 0.9**2)  # of the first step of Adam
+    np.testing.assert_allclose(np.abs(updates["bias"]), RATE * nesterov, rtol=1e-4)
+    # The polar factor of the gradient has no other singular values than 1; the
+    # three steps of Newton and Schulz that Muon makes leave them around it.
+    dense = updates["dense"].reshape(72, 16) / (RATE * 0.2 * np.sqrt(72))
+    values = np.linalg.svd(dense)[1]
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    left, _, right = np.linalg.svd(gradients["dense"].reshape(72, 16), False)
+    assert -np.sum(dense * (left @ right)) / 16 > 0.8  # their cosine
+    norms = np.linalg.norm(updates["depthwise"].reshape(9, 5), axis=0)
+    assert np.all((norms > 0.6 * RATE * 0.6) & (norms < 1.3 * RATE * 0.6))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"schedule": "constant", "warmup_steps": 0}, {0: 1.0, 5: 1.0, 19: 1.0}),
+        ({"schedule": "constant", "warmup_steps": 4}, {0: 0.2, 1: 0.4, 4: 1.0}),
+        ({"schedule": "step", "warmup_steps": 2}, {12: 1.0, 13: 0.1, 17: 0.01}),
+        ({"schedule": "cosine", "warmup_steps": 0}, {0: 1.0, 10: 0.5, 20: 0.0}),
+        ({"schedule": "cosine", "warmup_steps": 99}, {9: 10 / 11, 10: 1.0, 20: 0.0}),
+    ],
+)
+def test_learning_rates_rise_and_fall_as_they_should(options, expected):
+    schedule = make_schedule(OptimizerConfig(**options), 1.0, 20)
+    actual = {step: np.asarray(schedule(step)).item() for step in expected}
+    assert actual == pytest.approx(expected, abs=1e-6)
+
+
+DEVICES = """
+import sys
+import jax, numpy as np
+sys.path.insert(0, "tests")
+from support import small_rpn
+import test_train_step as t
+from rpn_jax.train import make_mesh, put_batch
+
+model, state, step = t.start(accumulate=int(sys.argv[1]))
+mesh = make_mesh()
+losses = []
+for number in range(5):
+    batch = put_batch(small_rpn.make_batch(size=16, seed=number), mesh)
+    assert len(batch.images.sharding.device_set) == jax.device_count()
+    state, metrics = step(state, batch)
+    losses.append(float(metrics.loss))
+print(jax.device_count(), *losses)
+"""
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_loss_curve_of_eight_devices_is_that_of_one(accumulate):
+    curves = {}
+    for devices in (1, 8):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        done = subprocess.run(
+            [sys.executable, "-c", DEVICES, str(accumulate)],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        count, *losses = done.stdout.split()
+        assert int(count) == devices
+        curves[devices] = [float(x) for x in losses]
+    np.testing.assert_allclose(curves[8], curves[1], rtol=1e-5)
+    assert len(set(curves[1])) == 5
