@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _BEARTYPE = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 with _install_import_hook("rpn_jax", _BEARTYPE):
     from . import presets as presets
+    from .core.anchor_config import AnchorConfig as AnchorConfig
     from .core.anchors import AnchorGrid as AnchorGrid
     from .core.anchors import cell_anchors as cell_anchors
     from .core.anchors import make_anchors as make_anchors
@@ -22,7 +23,6 @@ with _install_import_hook("rpn_jax", _BEARTYPE):
     from .core.boxes import decode_boxes as decode_boxes
     from .core.boxes import encode_boxes as encode_boxes
     from .core.boxes import pairwise_iou as pairwise_iou
-    from .core.config import AnchorConfig as AnchorConfig
     from .core.config import LossConfig as LossConfig
     from .core.config import ProposalConfig as ProposalConfig
     from .core.config import RPNConfig as RPNConfig

@@ -12,13 +12,8 @@ on some input, the preset does not, and its docstring says so. Common to all:
 
 import dataclasses
 
-from .core.config import (
-    AnchorConfig,
-    LossConfig,
-    ProposalConfig,
-    RPNConfig,
-    TargetConfig,
-)
+from .core.anchor_config import AnchorConfig
+from .core.config import LossConfig, ProposalConfig, RPNConfig, TargetConfig
 
 
 def py_faster_rcnn() -> RPNConfig:
@@ -62,6 +57,7 @@ def jwyang_vgg16() -> RPNConfig:
         anchors=AnchorConfig(
             sizes=((128.0, 256.0, 512.0),), strides=(16,), rounding="legacy"
         ),
+        num_logits=2,
         targets=TargetConfig(allowed_border=0.0, pixel_offset=1.0),
         losses=LossConfig(normalizer="batch", box_normalizer="image", beta=1.0 / 9.0),
         proposals=ProposalConfig(
@@ -71,7 +67,6 @@ def jwyang_vgg16() -> RPNConfig:
             train_post_nms_top_k=2000,
             per_level=False,
             exclusive_min_size=False,
-            pixel_offset=1.0,
         ),
     )
 
@@ -97,7 +92,7 @@ def torchvision_fpn() -> RPNConfig:
     image's size to `make_anchors` for the same.
     """
     return RPNConfig(
-        anchors=AnchorConfig(rounding="corners"),
+        anchors=AnchorConfig(rounding="corners", strides_from_image=True),
         losses=LossConfig(normalizer="batch", beta=1.0 / 9.0),
         proposals=ProposalConfig(
             train_post_nms_top_k=2000,

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core._typing import Bool, Float
+from ..core.anchor_config import AnchorConfig
 from ..core.anchors import AnchorGrid, make_anchors
-from ..core.config import AnchorConfig, TargetConfig
+from ..core.config import TargetConfig
 from ..core.matching.axes import axis_masks, find_peaks, make_edges
 from ..core.matching.match import match_anchors
 from ..data.image_source import GroundTruth

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core._typing import Bool, Float
-from ..core.config import AnchorConfig, TargetConfig
+from ..core.anchor_config import AnchorConfig
+from ..core.config import TargetConfig
 from ..tables import format_table
 
 RECALL_IOUS = (0.5, 0.7)  # where the tables tell recall

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core._typing import Float
+from ..core.anchor_config import AnchorConfig
 from ..core.anchors import make_anchors
-from ..core.config import AnchorConfig, TargetConfig
+from ..core.config import TargetConfig
 from .coverage import FeatureShapes, ImageBoxes, Size, cover, have_anchor
 from .fit_report import RECALL_IOUS, AnchorReport, Suggestion
 from .suggest import suggest_anchors

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core._typing import Float
-from ..core.config import AnchorConfig, TargetConfig
+from ..core.anchor_config import AnchorConfig
+from ..core.config import TargetConfig
 from .coverage import ImageBoxes
 
 

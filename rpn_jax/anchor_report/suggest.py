@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core._typing import Float, Int
-from ..core.config import AnchorConfig, TargetConfig
+from ..core.anchor_config import AnchorConfig
+from ..core.config import TargetConfig
 from .coverage import ImageBoxes
 from .fit_report import RECALL_IOUS
 from .nearest import nearest_iou, place_boxes

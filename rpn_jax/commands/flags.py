@@ -5,7 +5,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
-from ..core.config import AnchorConfig
+from ..core.anchor_config import AnchorConfig
 
 T = TypeVar("T")
 Sizes = tuple[float | tuple[float, ...], ...]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._typing import Array, Bool, Float, Int
-from .config import AnchorConfig
+from .anchor_config import AnchorConfig
 
 Edges = Float[np.ndarray, "a cells"]
 StaticShape = Sequence[int | np.integer]  # (height, width), known when traced

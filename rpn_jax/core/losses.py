@@ -1,4 +1,8 @@
-"""The two losses of the RPN, and what a training loop logs beside them."""
+"""The two losses of the RPN, and the counts that a training loop logs with them.
+
+`rpn_loss` checks its arguments here; the formulas and the mask of label -1 are in
+`loss_terms.py`, and the sum over the sampled anchors alone is `sampled_losses.py`.
+"""
 
 from typing import NamedTuple
 
@@ -8,34 +12,19 @@ import jax.numpy as jnp
 from ._typing import Array, Float, Int
 from .anchors import AnchorGrid, Anchors
 from .config import LossConfig
-from .loss_terms import Predictions, Rows, box_class_weights, weighted_losses
+from .loss_terms import RPNLosses as RPNLosses
+from .loss_terms import box_class_weights
 from .output import RPNOutput, objectness_logits
+from .sampled_losses import sampled_losses
 from .targets import Targets
 
 
-class RPNLosses(NamedTuple):
-    """The two losses of a batch, weighted as `LossConfig` says.
-
-    Attributes:
-        objectness: of telling objects from background: `rpn_loss_cls` of jwyang.
-        box: of the deltas of the positives: `rpn_loss_box` of jwyang.
-    """
-
-    objectness: Float[jax.Array, ""]
-    box: Float[jax.Array, ""]
-
-    @property
-    def total(self) -> Float[jax.Array, ""]:
-        """Their sum, which is what to differentiate."""
-        return self.objectness + self.box
-
-
 class RPNMetrics(NamedTuple):
-    """Counts to log.
+    """Counts to log in training.
 
     Attributes:
-        num_positive: sampled positives of the batch.
-        num_negative: sampled negatives of the batch.
+        num_positive: number of sampled positives in the batch.
+        num_negative: number of sampled negatives in the batch.
         accuracy: share of the sampled anchors whose logit has the right sign.
         positive_recall: share of the sampled positives whose logit is above 0.
     """
@@ -51,7 +40,7 @@ class BoxLossWeights(NamedTuple):
 
     Attributes:
         inside: `[b n 4]` factors of the difference: 1 at positives, 0 elsewhere.
-        outside: `[b n 4]` factors of the loss: 1 over the normalizer at sampled
+        outside: `[b n 4]` factors of the loss: 1 divided by the normalizer at sampled
             anchors, positive or negative, and 0 elsewhere.
     """
 
@@ -68,23 +57,23 @@ def rpn_loss(
 ) -> RPNLosses:
     """The objectness loss over sampled anchors and the box loss over positives.
 
-    Eq. 1 of "Faster R-CNN" by Ren et al. (https://arxiv.org/abs/1506.01497). Every
-    anchor is in the arrays; those that were not sampled have a weight of 0, and may
-    hold anything, NaN included. No gradient passes through `targets`.
+    Eq. 1 of "Faster R-CNN" by Ren et al. (https://arxiv.org/abs/1506.01497). The arrays
+    hold every anchor. Anchors with label -1 have a weight of 0, and their predictions
+    may be anything, NaN included. No gradient passes through `targets`.
 
     Args:
         output: logits `[b n]` or `[b n 2]` and deltas `[b n 4]`; the batch axis may be
             absent. Under `vmap` a batch normalizer sees one image.
         targets: labels `[b n]` and deltas `[b n 4]`.
-        anchors: a grid, or boxes `[n 4]` or `[b n 4]`. Needed for the `"diou"` and
-            `"ciou"` losses alone: GIoU does not depend on them.
-        config: which losses, and what they are divided by.
+        anchors: a grid, or boxes `[n 4]` or `[b n 4]`. Only the `"diou"` and `"ciou"`
+            losses need them: GIoU does not depend on the anchor.
+        config: the losses and their normalizers.
 
     Returns:
-        The two scalars, float32. Without any sampled anchor both are 0.
+        Two float32 scalars. Without any sampled anchor both are 0.
 
     Raises:
-        ValueError: shapes disagree, or `anchors` are missing.
+        ValueError: shapes disagree, or `anchors` are needed and missing.
     """
     logits = objectness_logits(output)
     _check_shapes(logits, output, targets)
@@ -93,50 +82,48 @@ def rpn_loss(
     def batched(x):
         return jnp.asarray(x).reshape(-1, num_rows, *x.shape[targets.labels.ndim :])
 
-    targets = jax.lax.stop_gradient(targets)
-    rows = Rows(
-        batched(targets.labels),
-        batched(targets.deltas),
-        _anchor_rows(anchors, batched(targets.deltas).shape, config),
+    output = RPNOutput(
+        batched(logits), batched(jnp.asarray(output.deltas, jnp.float32))
     )
-    deltas = jnp.asarray(output.deltas, jnp.float32)
-    losses = weighted_losses(
-        Predictions(batched(logits), batched(deltas)), rows, config
-    )
-    return RPNLosses(*losses)
+    targets = jax.lax.stop_gradient(Targets(*map(batched, targets)))
+    rows = _anchor_rows(anchors, targets.deltas.shape, config)
+    return sampled_losses(output, targets, rows, config)
 
 
 def box_loss_weights(
     labels: Int[Array, "*b_n"], *, config: LossConfig = LossConfig()
 ) -> BoxLossWeights:
-    """The inside and outside weights of smooth L1, as the tutorial on jwyang has them.
+    """The inside and outside weights of smooth L1 in py-faster-rcnn and jwyang.
 
-    `rpn_loss` computes the same sum without them:
+    `rpn_loss` computes the same sum without these arrays:
     `sum(outside * smooth_l1(inside * predicted, inside * target))`.
 
     Args:
         labels: 1, 0 or -1 for every anchor of a batch, or of an image.
-        config: the normalizer, `box_positive_weight` and `inside_weights`.
+        config: the normalizer and `box_positive_weight`.
+
+    Returns:
+        One row of four equal weights per anchor.
     """
     labels = jnp.asarray(labels)
-    factors = jnp.array(config.inside_weights, jnp.float32)
-    inside = jnp.where(
-        (labels == 1)[..., None], jnp.broadcast_to(factors, (*labels.shape, 4)), 0.0
-    )
     images = labels.reshape(-1, labels.shape[-1])
-    outside = box_class_weights(images, config).of(images).reshape(*labels.shape, 1)
-    return BoxLossWeights(inside, jnp.broadcast_to(outside, inside.shape))
+    outside = box_class_weights(images, config).of(images).reshape(labels.shape)
+    inside = (labels == 1).astype(jnp.float32)
+    four = (*labels.shape, 4)
+    return BoxLossWeights(
+        *(jnp.broadcast_to(x[..., None], four) for x in (inside, outside))
+    )
 
 
 def rpn_metrics(output: RPNOutput, targets: Targets) -> RPNMetrics:
-    """Counts of the sampled anchors and how many are on the right side.
+    """Counts the sampled anchors, and those that are classified correctly.
 
     Args:
-        output: the predictions of a batch, or of an image.
-        targets: the targets of the same.
+        output: the predictions for a batch, or for an image.
+        targets: the targets for the same anchors.
 
     Returns:
-        Scalars; shares of nothing are 0.
+        Scalars. A share is 0 where there is nothing to count.
     """
     is_positive, is_negative = targets.labels == 1, targets.labels == 0
     says_object = objectness_logits(output) > 0.0
@@ -175,11 +162,11 @@ def _anchor_rows(
     shape: tuple[int, ...],
     config: LossConfig,
 ) -> Float[jax.Array, "b n 4"] | None:
-    """The anchor of every row, if the loss asks for it."""
+    """The anchor of every row, or None if the loss does not need anchors."""
     if anchors is None and config.box_loss in ("diou", "ciou"):
         raise ValueError(
             f"rpn_loss needs anchors for box_loss={config.box_loss!r}, got None. Pass "
-            "the AnchorGrid, or the boxes, that the targets were made with."
+            "the AnchorGrid, or the boxes, that the targets were made from."
         )
     if anchors is None or config.box_loss == "smooth_l1":
         return None

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from ..core._typing import DTypeLike, Float
-from ..core.config import AnchorConfig
+from ..core.anchor_config import AnchorConfig
 from .fpn import FPN
 from .layers import Builder, Norm
 from .mobilenet import mobilenet_v2

@@ -9,8 +9,8 @@ import numpy as np
 from flax import nnx
 
 from ..core._typing import Array, DTypeLike, Float, Int
+from ..core.anchor_config import AnchorConfig
 from ..core.anchors import AnchorGrid, make_anchors
-from ..core.config import AnchorConfig
 from ..core.head import RPNHead
 from ..core.output import RPNOutput
 from .backbone import Backbone, make_backbone

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from ..anchor_report import AnchorReport
 from ..core._typing import Float
+from ..core.anchor_config import AnchorConfig
 from ..core.anchors import cell_anchors
-from ..core.config import AnchorConfig
 from . import canvas
 
 _MARGIN = 1.25  # around the outermost points, on a logarithmic axis

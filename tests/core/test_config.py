@@ -104,7 +104,6 @@ def test_one_head_cannot_serve_levels_with_different_numbers_of_anchors():
         (LossConfig, {"beta": float("inf")}, "beta"),
         (LossConfig, {"focal_alpha": 2.0}, "focal_alpha"),
         (LossConfig, {"box_positive_weight": -1.0}, "box_positive_weight"),
-        (LossConfig, {"objectness_positive_weight": 2.0}, "objectness_positive_weight"),
         (ProposalConfig, {"pre_nms_top_k": 0}, "pre_nms_top_k"),
         (ProposalConfig, {"train_post_nms_top_k": 0}, "training"),
         (ProposalConfig, {"iou_threshold": 1.5}, "iou_threshold"),
@@ -134,19 +133,30 @@ def test_names_that_do_not_exist_are_refused(config, settings):
     ("stages", "named"),
     [
         (
-            {"targets": TargetConfig(delta_weights=(10, 10, 5, 5))},
-            "delta_weights.* give all three the same",
+            {"losses": LossConfig(delta_weights=(10, 10, 5, 5))},
+            "one delta_weights .* in losses. Set it in targets",
         ),
-        ({"targets": TargetConfig(pixel_offset=1.0)}, r"pixel_offset.* 0.0 or 1.0"),
         (
-            {"losses": LossConfig(num_samples=64)},
-            r"num_samples.* got \[256, 64\]. Set both to the same number",
+            {"proposals": ProposalConfig(pixel_offset=1.0)},
+            "one pixel_offset .* got 0.0 in targets and 1.0 in proposals",
         ),
+        ({"losses": LossConfig(num_samples=64)}, "one num_samples .* got 256"),
     ],
 )
 def test_stages_that_contradict_each_other_are_refused_with_advice(stages, named):
     with pytest.raises(ValueError, match=named):
         RPNConfig(**stages)
+
+
+def test_what_stages_share_is_set_once_in_targets():
+    shared = {"pixel_offset": 1.0, "delta_weights": (10, 10, 5, 5), "num_samples": 64}
+    config = RPNConfig(targets=TargetConfig(**shared))
+    assert config.losses.num_samples == 64
+    assert config.proposals.pixel_offset == 1.0
+    assert config.losses.delta_weights == config.proposals.delta_weights
+    assert config.proposals.delta_weights == (10, 10, 5, 5)
+    # Equal values may also be written twice, as a file of settings does.
+    assert dataclasses.replace(config) == config
 
 
 def test_training_limits_replace_those_of_inference():

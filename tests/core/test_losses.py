@@ -1,6 +1,5 @@
 """The two losses, their weights and what a training loop logs."""
 
-import dataclasses
 import functools
 
 import chex
@@ -34,8 +33,6 @@ CONFIGS = {
     "focal": LossConfig(focal_gamma=2.0),
     "focal_without_alpha": LossConfig(focal_gamma=1.5, focal_alpha=None),
     "positive_weight": LossConfig(box_positive_weight=0.3),
-    "objectness_positive_weight": LossConfig(objectness_positive_weight=0.6),
-    "inside_weights": LossConfig(inside_weights=(1.0, 2.0, 0.5, 0.0)),
     "loss_weights": LossConfig(objectness_weight=2.0, box_weight=0.5),
 }
 EVERY_CONFIG = pytest.mark.parametrize("name", CONFIGS)
@@ -129,7 +126,7 @@ def test_the_mean_over_images_is_the_image_normalizer():
 
 @pytest.mark.parametrize(
     ("name", "num_logits"),
-    [("inside_weights", 1), ("paper", 2), ("focal", 1), ("giou", 1), ("diou", 1)],
+    [("positive_weight", 1), ("paper", 2), ("focal", 1), ("giou", 1), ("diou", 1)],
 )
 def test_gradients_match_finite_differences(name, num_logits):
     output, targets, anchors = batch(num_logits, seed=1, images=1)
@@ -296,7 +293,7 @@ def test_a_batch_twice_has_the_same_losses(seed, name):
 
 @pytest.mark.parametrize("name", [*NORMALIZERS, "positive_weight"])
 def test_the_weights_of_the_tutorial_give_the_same_box_loss(name):
-    config = dataclasses.replace(CONFIGS[name], inside_weights=(1.0, 2.0, 0.5, 1.0))
+    config = CONFIGS[name]
     output, targets, anchors = batch()
     inside, outside = rpn_jax.box_loss_weights(targets.labels, config=config)
     assert inside.shape == outside.shape == output.deltas.shape

@@ -407,9 +407,7 @@ def sample_weights(labels, normalizer, num_samples, positive_weight=None):
 def rpn_loss(output, targets, anchors=None, *, config):
     """`(objectness, box)` of an `RPNOutput` and `Targets`, both with a batch axis."""
     labels = np.asarray(targets.labels)
-    weights = sample_weights(
-        labels, config.normalizer, config.num_samples, config.objectness_positive_weight
-    )
+    weights = sample_weights(labels, config.normalizer, config.num_samples)
     box_weights = sample_weights(
         labels,
         config.box_normalizer or config.normalizer,
@@ -435,8 +433,7 @@ def rpn_loss(output, targets, anchors=None, *, config):
 
 def _box_loss(delta, target, anchor, config):
     if config.box_loss == "smooth_l1":
-        differences = np.asarray(config.inside_weights) * (delta - target)
-        return sum(smooth_l1(x, config.beta) for x in differences)
+        return sum(smooth_l1(x, config.beta) for x in delta - target)
     if anchor is None:
         anchor = np.array([0.0, 0.0, 1.0, 1.0])
     rows = np.stack([delta, target]).astype(float)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from flax import nnx
 
 from ... import presets
-from ...core.config import AnchorConfig, RPNConfig
+from ...core.anchor_config import AnchorConfig
+from ...core.config import RPNConfig
 from ..backbone import default_anchors
 from ..network import RPN, make_model
 from .foreign_checkpoint import Checkpoint
