@@ -13,7 +13,7 @@ from ..core._typing import Bool, Float
 from ..core.anchor_config import AnchorConfig
 from ..core.anchors import AnchorGrid, make_anchors
 from ..core.config import TargetConfig
-from ..core.matching.axes import axis_masks, find_peaks, make_edges
+from ..core.matching.axes import axis_masks, fit_level
 from ..core.matching.match import match_anchors
 from ..data.image_source import GroundTruth
 
@@ -103,8 +103,8 @@ def best_overlaps(
     def of_box(box, image_size):
         def on_level(level):
             masks = axis_masks(level, image_size, border, targets.ignore_padding)
-            edges = make_edges(level, masks, targets.pixel_offset)
-            return find_peaks(edges, box[None], targets.pixel_offset).iou.max()
+            fit = fit_level(level, masks, box[None], targets.pixel_offset)
+            return fit.peak_iou.max()
 
         return jnp.stack([on_level(level) for level in grid.levels]).max()
 

@@ -16,6 +16,7 @@ Edges = Float[np.ndarray, "a cells"]
 StaticShape = Sequence[int | np.integer]  # (height, width), known when traced
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class AnchorLevel:
     """The anchors of one feature map: the same few boxes at every cell.

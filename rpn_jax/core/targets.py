@@ -9,7 +9,8 @@ from ._typing import Array, Bool, Float, ImageSize, Int, PRNGKey, UInt32
 from .anchors import AnchorGrid, Anchors
 from .boxes import encode_boxes, is_proper, pairwise_iou
 from .config import TargetConfig
-from .matching.match import Matches, ground_truth, match
+from .matching.ground_truth import split_ground_truth
+from .matching.match import Matches, match
 
 
 class Targets(NamedTuple):
@@ -126,7 +127,7 @@ def sample_targets(
     Takes and raises what `assign_targets` does. For a head that predicts at sampled
     anchors only, as `RPNHead.at` can.
     """
-    gt = ground_truth(gt_boxes, gt_valid, gt_ignore, config)
+    gt = split_ground_truth(gt_boxes, gt_valid, gt_ignore, config)
     matches = match(anchors, gt, image_size, config=config, floor=config.negative_iou)
     index, labels = _sample(
         key, matches.labels, config.num_samples, config.positive_fraction

@@ -1,10 +1,10 @@
-"""The anchors of a level as rows and columns, and what boxes share with them.
+"""The anchors of a level as rows times columns, and what boxes share with them.
 
-For one shape of anchor on one level, the overlap with a box is the product of what the
-two share horizontally, which depends on the column alone, and vertically, which depends
-on the row alone. IoU rises with the overlap. So a box's best IoU over the whole level,
-and the anchors that tie for it, are where both factors are largest: `h + w` steps of
-work instead of `h * w`.
+For one shape of anchor on one level, the overlap with a box is a product. One factor is
+the shared width, which depends on the column alone; the other is the shared height,
+which depends on the row alone. IoU rises with the overlap. So a box's best IoU over the
+whole level, and the anchors that tie for it, are where both factors are largest.
+Finding them takes `h + w` steps instead of `h * w`.
 """
 
 from typing import NamedTuple
@@ -14,25 +14,24 @@ import jax.numpy as jnp
 
 from .._typing import Bool, Float, ImageSize
 from ..anchors import AnchorLevel
-from ..config import TargetConfig
 
-_FAR = 1e30
+FAR = 1e30  # pixels; an edge here overlaps nothing, and stays finite in differences
 _TINY = 1e-30  # keeps an empty union from dividing by zero
 
 AxisMasks = tuple[Bool[jax.Array, "a w"], Bool[jax.Array, "a h"]]
 
 
 class Edges(NamedTuple):
-    """The anchors of a level, for each shape of a cell.
+    """The edges of a level's anchors, per shape and row or column.
 
-    An anchor that takes no part has its edges inside out, so that it overlaps nothing.
+    An anchor that is not kept has inverted edges, so that it overlaps nothing.
 
     Attributes:
-        left: `[a w]` pixels, in each column.
-        right: `[a w]`
-        top: `[a h]` pixels, in each row.
-        bottom: `[a h]`
-        area: `[a]` square pixels.
+        left: `[a w]` pixels, per column.
+        right: `[a w]` pixels, per column.
+        top: `[a h]` pixels, per row.
+        bottom: `[a h]` pixels, per row.
+        area: `[a]` square pixels, per shape.
     """
 
     left: Float[jax.Array, "a w"]
@@ -42,18 +41,44 @@ class Edges(NamedTuple):
     area: Float[jax.Array, " a"]
 
 
-class Peaks(NamedTuple):
-    """How well each box fits each shape of a level, where it fits best.
+class LevelFit(NamedTuple):
+    """A level, and how well each box fits each of its shapes where it fits best.
+
+    `level` is static: transformations such as `jit` and `vmap` see no array in it.
 
     Attributes:
-        x: `[a m]` the most pixels that it shares with any column.
-        y: `[a m]` the most pixels that it shares with any row.
-        iou: `[a m]` the IoU where these meet, which is the highest.
+        level: the anchors.
+        edges: their edges.
+        peak_x: `[a m]` the largest width that the box shares with any column.
+        peak_y: `[a m]` the largest height that the box shares with any row.
+        peak_iou: `[a m]` the IoU where these two meet, which is the highest.
     """
 
-    x: Float[jax.Array, "a m"]
-    y: Float[jax.Array, "a m"]
-    iou: Float[jax.Array, "a m"]
+    level: AnchorLevel
+    edges: Edges
+    peak_x: Float[jax.Array, "a m"]
+    peak_y: Float[jax.Array, "a m"]
+    peak_iou: Float[jax.Array, "a m"]
+
+
+def fit_level(
+    level: AnchorLevel,
+    masks: AxisMasks,
+    boxes: Float[jax.Array, "m 4"],
+    pixel_offset: float,
+) -> LevelFit:
+    """Finds how well each box fits each shape of a level.
+
+    Args:
+        level: the anchors.
+        masks: which columns and rows are kept.
+        boxes: finite boxes; inverted ones overlap nothing.
+        pixel_offset: added to `x1 - x0` to get the width.
+    """
+    edges = make_edges(level, masks, pixel_offset)
+    x, y = (side.max(axis=2) for side in shared_sides(edges, boxes, pixel_offset))
+    areas = edges.area[:, None], box_areas(boxes, pixel_offset)[None, :]
+    return LevelFit(level, edges, x, y, iou_from_areas(x * y, *areas))
 
 
 def axis_masks(
@@ -67,7 +92,8 @@ def axis_masks(
     Args:
         level: the anchors.
         image_size: `(height, width)` without the padding; None keeps all.
-        border: how many pixels an anchor may reach out of the image, or None.
+        border: number of pixels by which an anchor may extend beyond the image; None
+            keeps all.
         ignore_padding: drops the cells that begin beyond the image.
     """
 
@@ -86,54 +112,30 @@ def axis_masks(
     return keep(1, level.x_edges()), keep(0, level.y_edges())
 
 
-def masked_cells(mask: AxisMasks) -> Bool[jax.Array, "a h w"]:
-    """Which anchors are kept in both directions."""
-    return mask[1][:, :, None] & mask[0][:, None, :]
+def masked_cells(masks: AxisMasks) -> Bool[jax.Array, "a h w"]:
+    """Which anchors are kept both by their column and by their row."""
+    return masks[1][:, :, None] & masks[0][:, None, :]
 
 
 def flatten_levels(levels: list[jax.Array]) -> jax.Array:
-    """`[a h w]` of every level to `[n]` in the order of the anchors."""
+    """Joins `[a h w]` of every level to `[n]` in the order of the anchors."""
     return jnp.concatenate([x.transpose(1, 2, 0).reshape(-1) for x in levels])
 
 
 def make_edges(level: AnchorLevel, masks: AxisMasks, pixel_offset: float) -> Edges:
-    """The rows and columns of a level, those that are masked out inside out."""
+    """The edges of a level, inverted where a column or row is not kept."""
     (left, right), (top, bottom) = level.x_edges(), level.y_edges()
     area = [
         (x1 - x0 + pixel_offset) * (y1 - y0 + pixel_offset)
         for x0, y0, x1, y1 in level.cell
     ]
     return Edges(
-        left=jnp.where(masks[0], left, _FAR),
-        right=jnp.where(masks[0], right, -_FAR),
-        top=jnp.where(masks[1], top, _FAR),
-        bottom=jnp.where(masks[1], bottom, -_FAR),
+        left=jnp.where(masks[0], left, FAR),
+        right=jnp.where(masks[0], right, -FAR),
+        top=jnp.where(masks[1], top, FAR),
+        bottom=jnp.where(masks[1], bottom, -FAR),
         area=jnp.array(area, jnp.float32),
     )
-
-
-def find_peaks(
-    edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float
-) -> Peaks:
-    """How well each box fits each shape of a level."""
-    x, y = (side.max(axis=2) for side in shared_sides(edges, boxes, pixel_offset))
-    areas = edges.area[:, None], box_areas(boxes, pixel_offset)[None, :]
-    return Peaks(x, y, iou_from_areas(x * y, *areas))
-
-
-def claiming_shapes(
-    ious: list[Float[jax.Array, "_ m"]], config: TargetConfig
-) -> list[Bool[jax.Array, "_ m"]]:
-    """Which shapes of every level each box forces positive, where it fits them best.
-
-    Args:
-        ious: `[a m]` of every level, the IoU of each box and each shape there.
-        config: the rules.
-    """
-    best = jnp.stack([iou.max(axis=0) for iou in ious]).max(axis=0)
-    may_force = (best > 0.0) & (best >= config.min_force_iou)
-    may_force &= config.force_match != "none"
-    return [(iou == best[None]) & may_force[None] for iou in ious]
 
 
 def shared_sides(
@@ -148,10 +150,18 @@ def shared_sides(
     )
 
 
+def grid_overlap(
+    edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float
+) -> Float[jax.Array, "a m h w"]:
+    """Square pixels that each box shares with every anchor of a level."""
+    x, y = shared_sides(edges, boxes, pixel_offset)
+    return y[:, :, :, None] * x[:, :, None, :]
+
+
 def box_areas(
     boxes: Float[jax.Array, "m 4"], pixel_offset: float
 ) -> Float[jax.Array, " m"]:
-    """Areas of boxes that are finite already."""
+    """Areas of boxes that are finite already; 0 for inverted ones."""
     sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2] + pixel_offset, 0.0)
     return sides[:, 0] * sides[:, 1]
 

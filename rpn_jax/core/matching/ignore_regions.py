@@ -1,94 +1,158 @@
-"""Regions to ignore on a grid: the anchors they drop, and the best of those that stay.
+"""Ignored regions on a grid: the anchors they drop, and what boxes force afterwards.
 
-The box that an anchor overlaps most is the same with and without regions, so a grid is
-matched as if there were none. Only a box that loses the first of its best anchors has
-to look for others, among all that stay. The few rows that this takes, regions and such
-boxes, are visited one at a time on a CPU; elsewhere all rows are, at once.
+The box that an anchor overlaps most is the same with and without ignored regions. So a
+grid is matched as if there were none, and this file corrects the result. Only a box
+whose first forced anchor was dropped has to force others, among the anchors that are
+still kept.
+
+Few rows matter here: the regions, and those boxes. A CPU visits them one at a time;
+accelerators compute all rows at once. (Plain boxes as anchors handle ignored regions in
+`any_boxes.py`, in the same scan that finds their overlaps.)
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .._typing import Bool, Float, Int
-from ..anchors import AnchorGrid, AnchorLevel
 from ..boxes import is_proper
 from ..config import TargetConfig
 from .axes import (
-    Edges,
+    LevelFit,
     box_areas,
-    claiming_shapes,
     flatten_levels,
+    grid_overlap,
     iou_from_areas,
     shared_length,
-    shared_sides,
 )
+from .forced import Forced, first_forced, forcing_shapes, only_first
 
 State = TypeVar("State")
-Kept = list[Bool[jax.Array, "_ _ _"]]
-Claims = list[Int[jax.Array, "_ _ _"]]
-Ties = list[Bool[jax.Array, "_ m _ _"]]
+Kept = list[Bool[jax.Array, "_ _ _"]]  # for every level, `[a h w]`
 
 
 def keep_outside(
     is_kept: Kept,
-    edges: list[Edges],
-    regions: Float[jax.Array, "m 4"],
-    max_share: float,
+    fits: list[LevelFit],
+    ignored: Float[jax.Array, "m 4"],
     config: TargetConfig,
 ) -> Kept:
-    """Which of the kept anchors no region drops.
+    """Which of the kept anchors no ignored region drops.
 
     Args:
-        is_kept: `[a h w]` of every level.
-        edges: of every level.
-        regions: finite boxes; inverted ones drop nothing.
-        max_share: how much of an anchor may lie in a region, or of a region in an
-            anchor.
-        config: the rules.
+        is_kept: for every level, the anchors that are kept so far.
+        fits: the levels.
+        ignored: ignored regions as finite boxes; inverted ones drop nothing.
+        config: the rules. An anchor is dropped if its share in a region, or the
+            region's share in it, exceeds `ignore_iof`.
     """
+    largest = config.ignore_iof
+    if largest is None:
+        return is_kept
 
-    def keep(is_kept, regions, rows, edges):
-        del rows
-        shares = [_share(edge, regions, config) for edge in edges]
+    def drop(is_kept, regions, rows, fits):
+        del rows  # all regions do the same; those that are inverted drop nothing
+        shares = [_share(fit, regions, config) for fit in fits]
         pairs = zip(is_kept, shares, strict=True)
-        return [kept & (share <= max_share).all(axis=1) for kept, share in pairs]
+        return [kept & (share <= largest).all(axis=1) for kept, share in pairs]
 
-    return _for_rows(keep, is_kept, regions, is_proper(regions), edges)
+    return _for_rows(drop, is_kept, ignored, is_proper(ignored), fits)
 
 
-def claim_kept(
-    claimed_by: Claims,
-    first: Int[jax.Array, " m"],
-    anchors: AnchorGrid,
-    edges: list[Edges],
+def force_again(
+    forced_by: Forced,
+    fits: list[LevelFit],
     boxes: Float[jax.Array, "m 4"],
     is_kept: Kept,
     config: TargetConfig,
-) -> Claims:
-    """The last box that claims each anchor, or -1, if boxes claim those kept alone.
+) -> Forced:
+    """What boxes force if they may force kept anchors alone.
 
     Args:
-        claimed_by: `[a h w]` of every level, the same if they claim any.
-        first: the first anchor that each box claims then, out of bounds if none.
-        anchors: the grid.
-        edges: of every level.
-        boxes: finite boxes.
-        is_kept: `[a h w]` of every level.
+        forced_by: for every level, the last box that forces each anchor (or -1) when
+            every anchor may be forced.
+        fits: the levels, and how well each box fits them.
+        boxes: the objects.
+        is_kept: for every level, the anchors that are kept.
         config: the rules.
     """
     if config.force_match == "none":
-        return claimed_by
-    pairs = zip(claimed_by, is_kept, strict=True)
-    claimed_by = [jnp.where(kept, claimed, -1) for claimed, kept in pairs]
-    # The others keep their best IoU, and with it the claims that are left.
+        return forced_by
+    # A box that still has the first of its anchors keeps its best IoU, and with it the
+    # other anchors that tie for it and are kept.
+    pairs = zip(forced_by, is_kept, strict=True)
+    still_forced = [jnp.where(kept, forced, -1) for forced, kept in pairs]
+    # A box that lost the first of its anchors looks again. An index out of bounds means
+    # that it forced nothing, and so lost nothing.
+    first = first_forced(fits, boxes, config)
     has_lost = ~flatten_levels(is_kept).at[first].get(mode="fill", fill_value=True)
-    claim = functools.partial(_claim, levels=anchors.levels, config=config)
-    return _for_rows(claim, claimed_by, boxes, has_lost, edges, is_kept)
+    force = functools.partial(_force_kept, config=config)
+    return _for_rows(force, still_forced, boxes, has_lost, fits, is_kept)
+
+
+def _force_kept(
+    forced_by: Forced,
+    boxes: Float[jax.Array, "m 4"],
+    rows: Int[jax.Array, " m"],
+    fits: list[LevelFit],
+    is_kept: Kept,
+    *,
+    config: TargetConfig,
+) -> Forced:
+    """Lets boxes force kept anchors, beside what is forced already.
+
+    Args:
+        forced_by: what is forced already.
+        boxes: the boxes.
+        rows: the row of each box, or -1 for one that forces nothing here.
+        fits: the levels.
+        is_kept: the anchors that may be forced.
+        config: the rules.
+    """
+    # The best IoU with each shape is no longer where row and column are best: that
+    # anchor may be dropped. So the overlaps with all kept anchors are needed.
+    overlaps = [
+        jnp.where(kept[:, None], grid_overlap(fit.edges, boxes, config.pixel_offset), 0)
+        for fit, kept in zip(fits, is_kept, strict=True)
+    ]
+    most = [overlap.max(axis=(2, 3)) for overlap in overlaps]
+    areas = box_areas(boxes, config.pixel_offset)[None]
+    shapes = zip(most, fits, strict=True)
+    ious = [iou_from_areas(x, fit.edges.area[:, None], areas) for x, fit in shapes]
+    # As arrays, so that the maximum and the values equal to it are the same bits.
+    forces = forcing_shapes(jax.lax.optimization_barrier(ious), config)
+    ties = [
+        force[:, :, None, None] & (overlap == x[:, :, None, None])
+        for force, overlap, x in zip(forces, overlaps, most, strict=True)
+    ]
+    ties = only_first(ties, [fit.level for fit in fits], config)
+    # Of several boxes that force an anchor, the last one wins, as without regions.
+    rows = rows[None, :, None, None]
+    return [
+        jnp.maximum(forced, jnp.where(tie, rows, -1).max(axis=1))
+        for forced, tie in zip(forced_by, ties, strict=True)
+    ]
+
+
+def _share(
+    fit: LevelFit, regions: Float[jax.Array, "m 4"], config: TargetConfig
+) -> Float[jax.Array, "a m h w"]:
+    """The share of each anchor in each region, or of each region in each anchor."""
+    offset = config.pixel_offset
+    if config.ignore_wrt_candidates:
+        # The area of an anchor as its overlap with itself: 0 if it is not kept, since
+        # its edges are inverted.
+        left, right, top, bottom = fit.edges[:4]
+        width = shared_length(left, right, left, right, offset)
+        height = shared_length(top, bottom, top, bottom, offset)
+        whole = (height[:, :, None] * width[:, None, :])[:, None]
+    else:
+        whole = box_areas(regions, offset)[None, :, None, None]
+    overlap = grid_overlap(fit.edges, regions, offset)
+    return overlap / jnp.where(whole > 0.0, whole, 1.0)
 
 
 def _for_rows(
@@ -100,11 +164,12 @@ def _for_rows(
 ) -> State:
     """The state after `visit(state, boxes, rows, *constants)` of the rows that are set.
 
-    A CPU calls it for one such row at a time. Elsewhere it gets all boxes at once, with
-    a row of -1 where none is set.
+    A CPU calls `visit` with one such row at a time. Accelerators call it once with all
+    boxes, and with a row of -1 where none is set.
     """
 
     def one_at_a_time(state, boxes, is_set, *constants):
+        # The numbers of the set rows, first in an array of static length.
         rows = jnp.nonzero(is_set, size=is_set.shape[0], fill_value=0)[0]
         rows = rows.astype(jnp.int32)
 
@@ -129,73 +194,3 @@ def _for_rows(
         cpu=jax.custom_batching.sequential_vmap(one_at_a_time),
         default=all_at_once,
     )
-
-
-def _share(
-    edges: Edges, regions: Float[jax.Array, "m 4"], config: TargetConfig
-) -> Float[jax.Array, "a m h w"]:
-    """The share of each anchor in each region, or of each region in each anchor."""
-    offset = config.pixel_offset
-    if config.ignore_wrt_candidates:
-        left, right, top, bottom = edges[:4]
-        width = shared_length(left, right, left, right, offset)
-        height = shared_length(top, bottom, top, bottom, offset)
-        whole = (height[:, :, None] * width[:, None, :])[:, None]
-    else:
-        whole = box_areas(regions, offset)[None, :, None, None]
-    return _overlap(edges, regions, offset) / jnp.where(whole > 0.0, whole, 1.0)
-
-
-def _claim(
-    claimed_by: Claims,
-    boxes: Float[jax.Array, "m 4"],
-    rows: Int[jax.Array, " m"],
-    edges: list[Edges],
-    is_kept: Kept,
-    *,
-    levels: Sequence[AnchorLevel],
-    config: TargetConfig,
-) -> Claims:
-    """Adds the claims of boxes to the anchors that are kept."""
-    areas = box_areas(boxes, config.pixel_offset)[None]
-    overlaps = [
-        jnp.where(kept[:, None], _overlap(edge, boxes, config.pixel_offset), 0.0)
-        for edge, kept in zip(edges, is_kept, strict=True)
-    ]
-    most = [overlap.max(axis=(2, 3)) for overlap in overlaps]
-    shapes = zip(most, edges, strict=True)
-    ious = [iou_from_areas(x, edge.area[:, None], areas) for x, edge in shapes]
-    # As arrays, so that the maximum and those equal to it see the same bits.
-    claims = claiming_shapes(jax.lax.optimization_barrier(ious), config)
-    ties = [
-        claim[:, :, None, None] & (overlap == x[:, :, None, None])
-        for claim, overlap, x in zip(claims, overlaps, most, strict=True)
-    ]
-    if config.force_match == "first":
-        ties = _first_of(ties, levels)
-    rows = rows[None, :, None, None]
-    return [
-        jnp.maximum(claimed, jnp.where(tie, rows, -1).max(axis=1))
-        for claimed, tie in zip(claimed_by, ties, strict=True)
-    ]
-
-
-def _first_of(ties: Ties, levels: Sequence[AnchorLevel]) -> Ties:
-    """Of the anchors that tie, the first of every box."""
-    order, start = [], 0
-    for level in levels:
-        index = np.arange(start, start + level.size, dtype=np.int32)
-        cells = index.reshape(*level.shape, len(level.cell))
-        order.append(cells.transpose(2, 0, 1)[:, None])
-        start += level.size
-    pairs = list(zip(ties, order, strict=True))
-    firsts = [jnp.where(tie, index, start).min(axis=(0, 2, 3)) for tie, index in pairs]
-    first = jnp.stack(firsts).min(axis=0)[None, :, None, None]
-    return [tie & (index == first) for tie, index in pairs]
-
-
-def _overlap(
-    edges: Edges, boxes: Float[jax.Array, "m 4"], pixel_offset: float
-) -> Float[jax.Array, "a m h w"]:
-    x, y = shared_sides(edges, boxes, pixel_offset)
-    return y[:, :, :, None] * x[:, :, None, :]

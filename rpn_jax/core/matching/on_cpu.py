@@ -1,9 +1,11 @@
-"""The loops of a CPU over the few cells that a box can matter to.
+"""The form of CPUs: loops over the few cells in which a box can matter.
 
-A loop visits one pair of a shape and a box at a time, and in it a window of cells. The
-maps of all shapes lie on one canvas, one below the other, so that one loop serves them
-all; a window that reaches into the next map changes nothing there, since the rows of
-its own map have ended and share nothing with the box.
+A box touches a few thousand of a quarter of a million anchors. So a loop visits one
+pair of a shape and a box at a time, and in it one window of cells. Each of the two
+loops has three parts: plan which pairs to visit and where their windows lie, visit
+them, and cut the result into levels.
+
+`cpu_canvas.py` lays the maps of all shapes out so that one loop serves them all.
 """
 
 import math
@@ -12,171 +14,157 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..anchors import AnchorLevel
-from .axes import Edges, Peaks, box_areas, iou_from_areas, shared_length
+from .association import LevelBest
+from .axes import LevelFit, box_areas, iou_from_areas
+from .cpu_canvas import (
+    Canvas,
+    Index,
+    cut_levels,
+    end_rows,
+    first_cells,
+    make_canvas,
+    shared_columns,
+    shared_rows,
+)
 
-_SLACK = 1.0 - 1e-5  # windows are laid out for a slightly lower IoU than asked for
-_CLAIM_ROWS = 8  # rows that one step of a claim visits
+# Windows are laid out for an IoU that is lower by a relative 1e-5, some 80 units in the
+# last place of float32. So rounding never puts a cell with an IoU of `floor` outside.
+_SLACK = 1.0 - 1e-5
+_FORCED_ROWS = 8  # rows of cells that one step visits to find forced anchors
 
 
-class LevelBest(NamedTuple):
-    """For each anchor of a level, the box that it overlaps most.
+class _BestMaps(NamedTuple):
+    """`LevelBest` of all shapes, on the canvas.
 
     Attributes:
-        iou: `[a h w]` its IoU; wherever this is below `floor`, it may be any lower one.
-        gt_index: `[a h w]` its row, the lowest on ties; 0 where nothing overlaps.
+        iou: `[y x]` the highest IoU.
+        gt_index: `[y x]` the row of the box that has it.
     """
 
-    iou: Float[jax.Array, "a h w"]
-    gt_index: Int[jax.Array, "a h w"]
+    iou: Float[jax.Array, "y x"]
+    gt_index: Int[jax.Array, "y x"]
 
 
-class _Canvas(NamedTuple):
-    """The maps of several levels, one below the other, and what is known of each shape.
+class _Plan(NamedTuple):
+    """Which pairs of a shape and a box to visit, and where their windows begin.
+
+    Pairs are counted with the box as the fast index.
 
     Attributes:
-        edges: of all shapes, padded to the widest and highest map with inside-out
-            edges.
-        first_row: `[a]` where the map of each shape begins.
-        height: rows of the canvas, with a margin for the last window.
-        width: columns of the canvas.
-        cell: `[a 4]` the box of the first cell.
-        stride: `[a 2]` (vertical, horizontal)
-        num_cells: `[a 2]` rows and columns of the map.
+        next_pair: `[p + 1]` the first pair from here on that is to be visited, or `p`.
+        row: `[a m]` first row of the window, in the map of the shape.
+        column: `[a m]` first column of the window.
     """
 
-    edges: Edges
-    first_row: Int[np.ndarray, " a"]
-    height: int
-    width: int
-    cell: Float[np.ndarray, "a 4"]
-    stride: Float[np.ndarray, "a 2"]
-    num_cells: Float[np.ndarray, "a 2"]
+    next_pair: Int[jax.Array, " p+1"]
+    row: Int[jax.Array, "a m"]
+    column: Int[jax.Array, "a m"]
+
+
+# --- the best box of every anchor
 
 
 def best_by_windows(
-    edges: list[Edges],
-    peaks: list[Peaks],
+    fits: list[LevelFit],
     boxes: Float[jax.Array, "m 4"],
     *,
-    levels: Sequence[AnchorLevel],
     pixel_offset: float,
     floor: float,
 ) -> list[LevelBest]:
-    """For each anchor, its highest IoU and the box, exact from `floor` upwards.
+    """The box that each anchor overlaps most, exact from an IoU of `floor` upwards.
 
-    Only pairs that reach `floor` are visited. With a `floor` of 0 a window is a whole
-    level, and the levels have a loop each; otherwise one loop serves them all.
+    Args:
+        fits: the levels, and how well each box fits them.
+        boxes: finite boxes; inverted ones overlap nothing.
+        pixel_offset: added to `x1 - x0` to get the width.
+        floor: only pairs that reach this IoU are visited.
     """
-    if floor <= 0.0:
-        groups = [slice(i, i + 1) for i in range(len(levels))]
-    else:
-        groups = [slice(len(levels))]
+    if floor > 0.0:
+        return _best_of_group(fits, boxes, pixel_offset, floor)
+    # Without a floor, a window is a whole level. A loop per level then keeps the
+    # windows of coarse levels small.
     best = []
-    for group in groups:
-        best += _best_of_group(
-            edges[group], peaks[group], boxes, levels[group], pixel_offset, floor
-        )
+    for fit in fits:
+        best += _best_of_group([fit], boxes, pixel_offset, floor)
     return best
 
 
-def _best_of_group(edges, peaks, boxes, levels, pixel_offset, floor) -> list[LevelBest]:
-    window = _window_shape(levels, floor, pixel_offset)
-    canvas = _make_canvas(edges, levels, margin=window[0])
-    peak = Peaks(*map(jnp.concatenate, zip(*peaks, strict=True)))
+def _best_of_group(
+    fits: list[LevelFit],
+    boxes: Float[jax.Array, "m 4"],
+    pixel_offset: float,
+    floor: float,
+) -> list[LevelBest]:
+    """The same for levels that share a loop and the size of its window."""
+    window = _window_shape([fit.level for fit in fits], floor, pixel_offset)
+    canvas = make_canvas(fits, margin=window[0])
     areas = box_areas(boxes, pixel_offset)
-    # An IoU of t needs an overlap of at least t / (1 + t) of both areas together.
-    share = floor * _SLACK / (1.0 + floor * _SLACK)
-    overlap = share * (canvas.edges.area[:, None] + areas[None, :])
-    rows = _first_cells(canvas, boxes, 0, overlap / _or_one(peak.x), pixel_offset)
-    columns = _first_cells(canvas, boxes, 1, overlap / _or_one(peak.y), pixel_offset)
-    following = _following(
-        ((peak.iou >= floor * _SLACK) & (peak.iou > 0.0)).reshape(-1)
-    )
-    num_boxes = boxes.shape[0]
+    plan = _plan_windows(canvas, boxes, areas, pixel_offset, floor)
+    num_pairs = plan.next_pair.shape[0] - 1
 
-    def visit(state):
-        pair, iou_map, index_map = state
-        shape, box = jnp.divmod(pair, num_boxes)
-        row, column = rows[shape, box], columns[shape, box]
-        x = _shared_part(
-            canvas.edges[:2], shape, column, window[1], boxes[box, 0::2], pixel_offset
-        )
-        y = _shared_part(
-            canvas.edges[2:4], shape, row, window[0], boxes[box, 1::2], pixel_offset
-        )
+    def visit(state: tuple[Index, _BestMaps]) -> tuple[Index, _BestMaps]:
+        pair, best = state
+        shape, box = jnp.divmod(pair, boxes.shape[0])
+        row, column = plan.row[shape, box], plan.column[shape, box]
+        y = shared_rows(canvas, shape, row, window[0], boxes[box], pixel_offset)
+        x = shared_columns(canvas, shape, column, window[1], boxes[box], pixel_offset)
         iou = iou_from_areas(y.T * x, canvas.edges.area[shape], areas[box])
         start = (jnp.asarray(canvas.first_row)[shape] + row, column)
-        old_iou = jax.lax.dynamic_slice(iou_map, start, window)
-        index = jax.lax.dynamic_slice(index_map, start, window)
-        index = jnp.where(iou > old_iou, box, index)
-        iou = jnp.maximum(iou, old_iou)
-        return (
-            following[pair + 1],
-            jax.lax.dynamic_update_slice(iou_map, iou, start),
-            jax.lax.dynamic_update_slice(index_map, index, start),
-        )
+        return plan.next_pair[pair + 1], _improve(best, iou, box, start)
 
-    size = (canvas.height, canvas.width)
     # Made from inputs: under `shard_map`, a loop's state has to vary like its results.
-    nothing = jnp.full(size, jnp.zeros_like(areas[0])), jnp.full(size, following[0] * 0)
-    state = (following[0], *nothing)
-    num_pairs = following.shape[0] - 1
-    _, iou_map, index_map = jax.lax.while_loop(
-        lambda state: state[0] < num_pairs, visit, state
+    size = (canvas.height, canvas.width)
+    first = plan.next_pair[0]
+    nothing = _BestMaps(
+        jnp.full(size, jnp.zeros_like(areas[0])), jnp.full(size, first * 0)
     )
-    maps = zip(_cut(iou_map, levels), _cut(index_map, levels), strict=True)
-    return [LevelBest(*level) for level in maps]
+    _, best = jax.lax.while_loop(
+        lambda state: state[0] < num_pairs, visit, (first, nothing)
+    )
+    maps = (cut_levels(x, fits) for x in best)
+    return [LevelBest(*level) for level in zip(*maps, strict=True)]
 
 
-def claims_by_loop(
-    edges: list[Edges],
-    peaks: list[Peaks],
+def _plan_windows(
+    canvas: Canvas,
     boxes: Float[jax.Array, "m 4"],
-    claims: list[Bool[jax.Array, "_ m"]],
-    *,
-    levels: Sequence[AnchorLevel],
+    areas: Float[jax.Array, " m"],
     pixel_offset: float,
-) -> list[Int[jax.Array, "_ _ _"]]:
-    """The last box that claims each anchor, or -1.
+    floor: float,
+) -> _Plan:
+    """Plans the pairs whose best IoU reaches `floor`."""
+    threshold = floor * _SLACK
+    is_visited = (canvas.peak_iou >= threshold) & (canvas.peak_iou > 0.0)
+    # An IoU of t needs an overlap of at least t / (1 + t) of both areas together. Where
+    # the shared height is the largest possible, that leaves the least shared width.
+    share = threshold / (1.0 + threshold)
+    overlap = share * (canvas.edges.area[:, None] + areas[None, :])
+    least_x = overlap / _or_one(canvas.peak_y)
+    least_y = overlap / _or_one(canvas.peak_x)
+    return _Plan(
+        next_pair=_next_set(is_visited.reshape(-1)),
+        row=first_cells(canvas, boxes, 0, least_y, pixel_offset),
+        column=first_cells(canvas, boxes, 1, least_x, pixel_offset),
+    )
 
-    A box claims, of every shape that it may, all anchors where it shares most. Only the
-    rows that it touches are visited, a few at a time.
-    """
-    canvas = _make_canvas(edges, levels, margin=_CLAIM_ROWS)
-    peak = Peaks(*map(jnp.concatenate, zip(*peaks, strict=True)))
-    rows = _first_cells(canvas, boxes, 0, jnp.zeros_like(peak.y), pixel_offset)
-    ends = _end_rows(canvas, boxes, pixel_offset)
-    following = _following(jnp.concatenate(claims).reshape(-1))
-    num_boxes, num_pairs = boxes.shape[0], following.shape[0] - 1
-    first_rows = jnp.append(rows.reshape(-1), jnp.int32(0))
 
-    def visit(state):
-        pair, row, claimed_by = state
-        shape, box = jnp.divmod(pair, num_boxes)
-        x = _shared_part(
-            canvas.edges[:2], shape, 0, canvas.width, boxes[box, 0::2], pixel_offset
-        )
-        y = _shared_part(
-            canvas.edges[2:4], shape, row, _CLAIM_ROWS, boxes[box, 1::2], pixel_offset
-        )
-        tie = (y == peak.y[shape, box]).T & (x == peak.x[shape, box])
-        start = (jnp.asarray(canvas.first_row)[shape] + row, 0)
-        part = jax.lax.dynamic_slice(claimed_by, start, tie.shape)
-        claimed_by = jax.lax.dynamic_update_slice(
-            claimed_by, jnp.where(tie, box, part), start
-        )
-        is_done = row + _CLAIM_ROWS >= ends[shape, box]
-        pair = jnp.where(is_done, following[pair + 1], pair)
-        return pair, jnp.where(is_done, first_rows[pair], row + _CLAIM_ROWS), claimed_by
-
-    nothing = jnp.full((canvas.height, canvas.width), following[0] * 0 - 1)
-    state = (following[0], first_rows[following[0]], nothing)
-    claimed_by = jax.lax.while_loop(lambda state: state[0] < num_pairs, visit, state)[2]
-    return _cut(claimed_by, levels)
+def _improve(
+    best: _BestMaps,
+    iou: Float[jax.Array, "_ _"],
+    box: Index,
+    start: tuple[Index, Index],
+) -> _BestMaps:
+    """Writes a window back: a higher IoU replaces the box. Ties keep the lower row."""
+    old_iou = jax.lax.dynamic_slice(best.iou, start, iou.shape)
+    old_index = jax.lax.dynamic_slice(best.gt_index, start, iou.shape)
+    index = jnp.where(iou > old_iou, box, old_index)
+    return _BestMaps(
+        jax.lax.dynamic_update_slice(best.iou, jnp.maximum(iou, old_iou), start),
+        jax.lax.dynamic_update_slice(best.gt_index, index, start),
+    )
 
 
 def _window_shape(
@@ -190,10 +178,10 @@ def _window_shape(
     """
     reach = 1.0 / (floor * _SLACK) - 1.0 if floor > 0.0 else math.inf
 
-    def cells(level, axis):
-        longest = (
-            max(box[3 - axis] - box[1 - axis] for box in level.cell) + pixel_offset
-        )
+    def cells(level: AnchorLevel, axis: int) -> float:
+        ends = ((box[1 - axis], box[3 - axis]) for box in level.cell)
+        longest = max(end - start for start, end in ends) + pixel_offset
+        # Cells at both ends of the travel, and one for rounding down where it begins.
         return min(longest * reach / level.stride[axis] + 3.0, level.shape[axis])
 
     height, width = (
@@ -202,93 +190,70 @@ def _window_shape(
     return height, width
 
 
-def _make_canvas(
-    edges: list[Edges], levels: Sequence[AnchorLevel], margin: int
-) -> _Canvas:
-    height, width = (max(level.shape[axis] for level in levels) for axis in (0, 1))
-    shapes = [(level, box) for level in levels for box in level.cell]
-    rows = np.array([level.shape[0] for level, _ in shapes])
-    cells = [
-        np.array(box) + np.array([*level.origin[::-1]] * 2) for level, box in shapes
-    ]
-
-    def pad(arrays, size, value):
-        padded = [((0, 0), (0, size - x.shape[1])) for x in arrays]
-        arrays = zip(arrays, padded, strict=True)
-        return jnp.concatenate(
-            [jnp.pad(x, p, constant_values=value) for x, p in arrays]
-        )
-
-    left, right, top, bottom, area = zip(*edges, strict=True)
-    return _Canvas(
-        edges=Edges(
-            left=pad(left, width, jnp.inf),
-            right=pad(right, width, -jnp.inf),
-            top=pad(top, height + margin, jnp.inf),
-            bottom=pad(bottom, height + margin, -jnp.inf),
-            area=jnp.concatenate(area),
-        ),
-        first_row=(np.cumsum(rows) - rows).astype(np.int32),
-        height=int(rows.sum()) + margin,
-        width=width,
-        cell=np.array(cells, np.float32),
-        stride=np.array([level.stride for level, _ in shapes], np.float32),
-        num_cells=np.array([level.shape for level, _ in shapes], np.float32),
-    )
+# --- the anchors that boxes force
 
 
-def _first_cells(
-    canvas: _Canvas,
+def forced_by_loop(
+    fits: list[LevelFit],
+    forces: list[Bool[jax.Array, "_ m"]],
     boxes: Float[jax.Array, "m 4"],
-    axis: int,
-    shared: Float[jax.Array, "a m"],
+    *,
     pixel_offset: float,
-) -> Int[jax.Array, "a m"]:
-    """The first cell along an axis that can share so much with each box, or less."""
-    starts = (
-        boxes[None, :, 1 - axis]
-        + shared
-        - pixel_offset
-        - canvas.cell[:, 3 - axis, None]
+) -> list[Int[jax.Array, "_ _ _"]]:
+    """The last box that forces each anchor, or -1, if all anchors that tie are forced.
+
+    A box forces, of every shape that it may, all anchors where it shares most. Only the
+    rows that it touches are visited, `_FORCED_ROWS` at a time, in whole rows of cells.
+
+    Args:
+        fits: the levels, and how well each box fits them.
+        forces: for every level, `[a m]` whether a box forces anchors of a shape.
+        boxes: the objects.
+        pixel_offset: added to `x1 - x0` to get the width.
+    """
+    canvas = make_canvas(fits, margin=_FORCED_ROWS)
+    nothing_shared = jnp.zeros_like(canvas.peak_y)
+    first_rows = first_cells(canvas, boxes, 0, nothing_shared, pixel_offset)
+    ends = end_rows(canvas, boxes, pixel_offset)
+    next_pair = _next_set(jnp.concatenate(forces).reshape(-1))
+    num_pairs = next_pair.shape[0] - 1
+    # The end counts as a pair that begins in row 0, so that it can be looked up too.
+    begins = jnp.append(first_rows.reshape(-1), jnp.int32(0))
+
+    def visit(state: tuple[Index, Index, jax.Array]) -> tuple[Index, Index, jax.Array]:
+        pair, row, forced_by = state
+        shape, box = jnp.divmod(pair, boxes.shape[0])
+        y = shared_rows(canvas, shape, row, _FORCED_ROWS, boxes[box], pixel_offset)
+        x = shared_columns(
+            canvas, shape, row * 0, canvas.width, boxes[box], pixel_offset
+        )
+        # Where both factors are at their peak. Boxes come in order, so the last wins.
+        tie = (y == canvas.peak_y[shape, box]).T & (x == canvas.peak_x[shape, box])
+        start = (jnp.asarray(canvas.first_row)[shape] + row, row * 0)
+        part = jax.lax.dynamic_slice(forced_by, start, tie.shape)
+        part = jnp.where(tie, box, part)
+        forced_by = jax.lax.dynamic_update_slice(forced_by, part, start)
+        # On to the next rows, or to the next pair after the last row that it touches.
+        is_done = row + _FORCED_ROWS >= ends[shape, box]
+        pair = jnp.where(is_done, next_pair[pair + 1], pair)
+        return pair, jnp.where(is_done, begins[pair], row + _FORCED_ROWS), forced_by
+
+    first = next_pair[0]
+    nothing = jnp.full((canvas.height, canvas.width), first * 0 - 1)
+    _, _, forced_by = jax.lax.while_loop(
+        lambda state: state[0] < num_pairs, visit, (first, begins[first], nothing)
     )
-    cells = jnp.floor(starts / canvas.stride[:, axis, None])
-    return jnp.clip(cells, 0.0, canvas.num_cells[:, axis, None] - 1.0).astype(jnp.int32)
+    return cut_levels(forced_by, fits)
 
 
-def _end_rows(
-    canvas: _Canvas, boxes: Float[jax.Array, "m 4"], pixel_offset: float
-) -> Int[jax.Array, "a m"]:
-    """The row after the last that can share anything with each box, or a later one."""
-    ends = boxes[None, :, 3] + pixel_offset - canvas.cell[:, 1, None]
-    rows = jnp.ceil(ends / canvas.stride[:, 0, None]) + 1.0
-    return jnp.clip(rows, 0.0, canvas.num_cells[:, 0, None]).astype(jnp.int32)
-
-
-def _shared_part(
-    edges, shape, start, size, box, pixel_offset
-) -> Float[jax.Array, "1 cells"]:
-    low, high = (
-        jax.lax.dynamic_slice(edge, (shape, start), (1, size)) for edge in edges
-    )
-    return shared_length(low, high, box[0], box[1], pixel_offset)
+# --- helpers
 
 
 def _or_one(x: Float[jax.Array, "a m"]) -> Float[jax.Array, "a m"]:
     return jnp.where(x > 0.0, x, 1.0)
 
 
-def _cut(canvas: jax.Array, levels: Sequence[AnchorLevel]) -> list[jax.Array]:
-    """The maps `[a h w]` of every level."""
-    maps, row = [], 0
-    for level in levels:
-        (height, width), shapes = level.shape, len(level.cell)
-        part = canvas[row : row + shapes * height, :width]
-        maps.append(part.reshape(shapes, height, width))
-        row += shapes * height
-    return maps
-
-
-def _following(mask: Bool[jax.Array, " p"]) -> Int[jax.Array, " p+1"]:
+def _next_set(mask: Bool[jax.Array, " p"]) -> Int[jax.Array, " p+1"]:
     """For each row and the end, the first row from there on that is set, or the end."""
     end = mask.shape[0]
     rows = jnp.where(mask, jnp.arange(end, dtype=jnp.int32), end)

@@ -1,5 +1,7 @@
 """The forms for different backends, and plain boxes, agree."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,12 @@ from support import reference
 
 import rpn_jax
 from rpn_jax import AnchorConfig, TargetConfig
-from rpn_jax.core.matching import grid, match, on_cpu
-from rpn_jax.core.matching.axes import axis_masks, find_peaks, make_edges
+from rpn_jax.core.matching import match
+from rpn_jax.core.matching.axes import axis_masks, fit_level
+from rpn_jax.core.matching.forced import forcing_shapes
+from rpn_jax.core.matching.ground_truth import split_ground_truth
+from rpn_jax.core.matching.on_accelerator import best_by_reduction, forced_by_reduction
+from rpn_jax.core.matching.on_cpu import best_by_windows, forced_by_loop
 
 LEVELS = {
     "pyramid": (
@@ -37,30 +43,23 @@ def stages(name, seed, pixel_offset):
     boxes[3], boxes[5] = boxes[0], [0.0, 0.0, -2.0, -2.0]
     boxes[27:] = boxes[20:23]  # the first of two equal boxes wins
     boxes = jnp.asarray(boxes)
-    masks = [axis_masks(x, (110, 140), 5.0, False) for x in anchors.levels]
-    edges = [
-        make_edges(*x, pixel_offset) for x in zip(anchors.levels, masks, strict=True)
+    fits = [
+        fit_level(x, axis_masks(x, (110, 140), 5.0, False), boxes, pixel_offset)
+        for x in anchors.levels
     ]
-    return anchors, boxes, edges, [find_peaks(x, boxes, pixel_offset) for x in edges]
+    return fits, boxes
 
 
 @pytest.mark.parametrize("pixel_offset", [0.0, 1.0])
 @pytest.mark.parametrize("floor", [0.0, 0.1, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("name", LEVELS)
 def test_windows_find_what_the_reduction_finds(name, floor, pixel_offset):
+    reduce = functools.partial(best_by_reduction, pixel_offset=pixel_offset)
+    visit = functools.partial(best_by_windows, pixel_offset=pixel_offset, floor=floor)
     for seed in range(2):
-        anchors, boxes, edges, peaks = stages(name, seed, pixel_offset)
-        expected = grid.best_by_reduction(
-            edges, peaks, boxes, pixel_offset=pixel_offset
-        )
-        actual = on_cpu.best_by_windows(
-            edges,
-            peaks,
-            boxes,
-            levels=anchors.levels,
-            pixel_offset=pixel_offset,
-            floor=floor,
-        )
+        fits, boxes = stages(name, seed, pixel_offset)
+        # Not compiled as a whole: a CPU would contract products and sums.
+        expected, actual = reduce(fits, boxes), visit(fits, boxes)
         assert any((level.iou > floor).any() for level in expected) or floor == 1.0
         for a, b in zip(actual, expected, strict=True):
             reaches = (b.iou >= floor) & (b.iou > 0.0)
@@ -71,22 +70,17 @@ def test_windows_find_what_the_reduction_finds(name, floor, pixel_offset):
 
 @pytest.mark.parametrize("pixel_offset", [0.0, 1.0])
 @pytest.mark.parametrize("name", LEVELS)
-def test_the_loop_claims_what_the_reduction_claims(name, pixel_offset):
+def test_the_loop_forces_what_the_reduction_forces(name, pixel_offset):
+    offset = {"pixel_offset": pixel_offset}
+
+    @jax.jit
+    def both(fits, boxes):
+        forces = forcing_shapes([fit.peak_iou for fit in fits], TargetConfig())
+        return [f(fits, forces, boxes, **offset) for f in (reduce, loop)]
+
+    reduce, loop = forced_by_reduction, forced_by_loop
     for seed in range(3):
-        anchors, boxes, edges, peaks = stages(name, seed, pixel_offset)
-        best = jnp.stack([x.iou.max(axis=0) for x in peaks]).max(axis=0)
-        claims = [(x.iou == best[None]) & (best > 0.0)[None] for x in peaks]
-        expected = grid.claims_by_reduction(
-            edges, peaks, boxes, claims, pixel_offset=pixel_offset
-        )
-        actual = on_cpu.claims_by_loop(
-            edges,
-            peaks,
-            boxes,
-            claims,
-            levels=anchors.levels,
-            pixel_offset=pixel_offset,
-        )
+        expected, actual = both(*stages(name, seed, pixel_offset))
         assert any((x >= 0).any() for x in expected)
         for a, b in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -96,7 +90,7 @@ def test_labels_do_not_depend_on_the_floor():
     config, shapes = LEVELS["pyramid"]
     anchors, rules = rpn_jax.make_anchors(config, shapes), TargetConfig()
     boxes = reference.random_boxes(np.random.default_rng(7), 20, size=140.0)
-    gt = match.ground_truth(boxes, np.ones(20, bool), None, rules)
+    gt = split_ground_truth(boxes, np.ones(20, bool), None, rules)
     exact, pruned = (
         jax.jit(match.match, static_argnames=("config", "floor"))(
             anchors, gt, None, config=rules, floor=floor
