@@ -1,4 +1,4 @@
-"""The report on anchors: what a data set asks of them, before any training."""
+"""The report on how well anchors fit a data set, as text and as numbers."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from ..core.anchor_config import AnchorConfig
 from ..core.config import TargetConfig
 from ..tables import format_table
 
-RECALL_IOUS = (0.5, 0.7)  # where the tables tell recall
-_SIDES = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, np.inf)  # pixels
-_ASPECTS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, np.inf)  # height over width
+RECALL_IOUS = (0.5, 0.7)  # the IoU thresholds at which the tables list recall
+_SIDES = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, np.inf)  # bin edges in pixels
+_ASPECTS = (0.0, 0.25, 0.5, 0.8, 1.25, 2.0, 4.0, np.inf)  # bin edges, height over width
 
 
 class Suggestion(NamedTuple):
-    """Anchors fitted to the boxes, and how well they would do.
+    """Anchors fitted to the boxes, and how well they cover them.
 
     Attributes:
-        config: the anchors.
-        best_iou: `[o]` best IoU of each box with any of them.
+        config: the suggested anchors.
+        best_iou: `[o]` best IoU of each box with any suggested anchor.
     """
 
     config: AnchorConfig
@@ -29,20 +29,21 @@ class Suggestion(NamedTuple):
 
 
 class AnchorReport(NamedTuple):
-    """What `inspect_anchors` finds.
+    """The result of `inspect_anchors`.
 
     Attributes:
         anchors: the configuration of the anchors.
-        targets: the rules that they are matched by.
-        num_images: how many images there are.
+        targets: the rules that match anchors with objects.
+        num_images: number of images in the data set.
         sides: `[o 2]` width and height of every object, in pixels of the network's
             input.
-        best_iou: `[o]` its best IoU with any anchor.
-        num_matched_images: how many images were matched in full.
-        num_matched_objects: how many objects these have.
-        num_unmatched: those of them that no positive anchor regresses to.
-        suggestion: other anchors, or None where none were found that cover the boxes
-            better, or the boxes are too few or too alike.
+        best_iou: `[o]` best IoU of every object with any anchor.
+        num_matched_images: number of images that were matched in full.
+        num_matched_objects: number of objects in the matched images.
+        num_unmatched: number of objects in the matched images that no positive anchor
+            regresses to.
+        suggestion: anchors that cover the boxes better. None if none were found, or if
+            the boxes are too few or too alike.
     """
 
     anchors: AnchorConfig
@@ -56,11 +57,11 @@ class AnchorReport(NamedTuple):
     suggestion: Suggestion | None
 
     def is_covered(self) -> Bool[np.ndarray, " o"]:
-        """Which objects some anchor overlaps by the `positive_iou` of the rules."""
+        """Which objects overlap some anchor by at least `positive_iou`."""
         return self.best_iou >= self.targets.positive_iou
 
     def is_forced(self) -> Bool[np.ndarray, " o"]:
-        """Which objects have anchors only because they force their best ones."""
+        """Which objects have anchors only because they force their best anchors."""
         rules = self.targets
         may_force = (self.best_iou > 0.0) & (self.best_iou >= rules.min_force_iou)
         return may_force & ~self.is_covered() & (rules.force_match != "none")
@@ -73,15 +74,15 @@ class AnchorReport(NamedTuple):
         """Best possible recall: the share of objects that some anchor overlaps enough.
 
         Args:
-            iou: how much is enough.
+            iou: the lowest IoU that is enough.
 
         Returns:
-            A share; NaN without objects.
+            A share between 0 and 1; NaN without objects.
         """
         return _recall(self.best_iou, iou)
 
     def table(self) -> str:
-        """The report as text: Markdown tables that are aligned for reading."""
+        """The report as text: Markdown tables with aligned columns."""
         number = f"{len(self.best_iou):,} objects in {self.num_images:,} images"
         tables = (
             self._coverage_rows(),
@@ -95,7 +96,7 @@ class AnchorReport(NamedTuple):
         return "\n\n".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers of `table` in lists, numbers and strings, for JSON."""
+        """The numbers of `table` as lists, numbers and strings, for JSON."""
         suggestion = self.suggestion
         return {
             "num_images": self.num_images,
@@ -119,19 +120,22 @@ class AnchorReport(NamedTuple):
     def _summaries(
         self, values: Float[np.ndarray, " o"], edges: Sequence[float]
     ) -> list[dict[str, Any]]:
-        """Recall by bin; the last has no upper end, which is None."""
+        """The recall in every bin. `to` is None in the last bin, which has no end."""
         return [
             {"from": low, "to": high if high < np.inf else None, **_summary(best)}
             for low, high, best in self._bins(values, edges)
         ]
 
     def _side(self) -> Float[np.ndarray, " o"]:
+        """The side of the square of equal area, for every object."""
         return np.sqrt(self.sides.prod(axis=1))
 
     def _aspect(self) -> Float[np.ndarray, " o"]:
+        """Height over width of every object."""
         return self.sides[:, 1] / np.maximum(self.sides[:, 0], 1e-6)
 
     def _coverage_rows(self) -> list[list[str]]:
+        """How many objects have anchors, and in which way."""
         iou, matched = self.targets.positive_iou, f"{self.num_matched_images:,}"
         kinds = (
             (f"an anchor overlaps it by {iou:g}", self.is_covered()),
@@ -147,6 +151,7 @@ class AnchorReport(NamedTuple):
     def _bin_rows(
         self, name: str, values: Float[np.ndarray, " o"], edges: Sequence[float]
     ) -> list[list[str]]:
+        """The quality of the anchors by bins of a value, and for all objects."""
         rows = [[name, "objects", "recall at 0.5", "at 0.7", "mean best IoU"]]
         for low, high, best in self._bins(values, edges):
             label = f"from {low:g}" if high == np.inf else f"{low:g} to {high:g}"
@@ -156,7 +161,7 @@ class AnchorReport(NamedTuple):
     def _bins(
         self, values: Float[np.ndarray, " o"], edges: Sequence[float]
     ) -> list[tuple[float, float, Float[np.ndarray, " some"]]]:
-        """The ends of every bin that has objects, and their best IoU."""
+        """The ends of every bin that has objects, and the best IoU of its objects."""
         bins = [
             (low, high, self.best_iou[(values >= low) & (values < high)])
             for low, high in itertools.pairwise(edges)
@@ -164,6 +169,7 @@ class AnchorReport(NamedTuple):
         return [row for row in bins if len(row[2])]
 
     def _suggestion_rows(self) -> list[list[str]]:
+        """The given anchors, and below them the suggested ones if there are any."""
         header = ["anchors", "sizes, px", "height / width"]
         options = [("given", self.anchors, self.best_iou)]
         if self.suggestion is not None:
@@ -179,13 +185,13 @@ class AnchorReport(NamedTuple):
 
 
 def _shapes(config: AnchorConfig) -> tuple[str, str]:
-    """Sizes of each level, and ratios: `"32 64, 128 256"` and `"0.5, 1, 2"`."""
+    """The sizes by level and the ratios, as `"32 64, 128 256"` and `"0.5, 1, 2"`."""
     levels = [" ".join(f"{size:g}" for size in level) for level in config.level_sizes]
     return ", ".join(levels), ", ".join(f"{x:g}" for x in config.aspect_ratios)
 
 
 def _quality(best_iou: Float[np.ndarray, " o"]) -> tuple[str, str, str]:
-    """Recall at 0.5 and at 0.7, and the mean."""
+    """The recall at each of `RECALL_IOUS` and the mean, as text."""
     if not len(best_iou):
         return ("-", "-", "-")
     at_half, at_high = (_percent(best_iou >= iou) for iou in RECALL_IOUS)

@@ -1,4 +1,4 @@
-"""Inspection: do the anchors fit the boxes, asked before any training."""
+"""Inspection: measures before any training whether the anchors fit the boxes."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from ..core._typing import Float
 from ..core.anchor_config import AnchorConfig
 from ..core.anchors import make_anchors
 from ..core.config import TargetConfig
+from ..spread import evenly_spaced
 from .coverage import FeatureShapes, ImageBoxes, Size, cover, have_anchor
 from .fit_report import RECALL_IOUS, AnchorReport, Suggestion
 from .suggest import suggest_anchors
@@ -24,21 +25,22 @@ def inspect_anchors(
 ) -> AnchorReport:
     """Measures how well anchors cover the boxes of a data set, and suggests others.
 
-    The best IoU of a box is exact, for all boxes. Whether it keeps an anchor for
-    itself, or loses all to other boxes, takes the matching of a whole image, which is
-    done for some images, evenly spaced.
+    The best IoU is exact, and computed for every box. A box may still lose all its
+    anchors to other boxes. To find such boxes a whole image must be matched, which is
+    done for up to `max_matched_images` evenly spaced images.
 
     Args:
         images: the objects of every image, as `scaled` makes them.
-        anchors: their shapes and spacing.
-        targets: the rules that match them.
-        feature_shapes: gives `(height, width)` of every level for a padded size; None
+        anchors: the shapes and spacing of the anchors.
+        targets: the rules that match anchors with boxes.
+        feature_shapes: maps a padded size to `(height, width)` of every level; None
             divides by the strides and rounds up.
-        max_matched_images: how many images to match.
+        max_matched_images: the largest number of images to match.
 
     Returns:
-        The report; without any box it is empty, and suggests nothing.
+        The report. Without any box it is empty and has no suggestion.
     """
+    # Images without objects count as images, but have nothing to measure.
     shapes_of = feature_shapes or _divider(anchors)
     num_images = len(images)
     images = [image for image in images if len(image.boxes)]
@@ -49,7 +51,7 @@ def inspect_anchors(
         ]
     )
     best_iou = cover(images, anchors, targets, shapes_of)
-    matched = _evenly_spaced(images, max_matched_images)
+    matched = evenly_spaced(images, max_matched_images)
     has_anchor = [
         have_anchor(image, make_anchors(anchors, shapes_of(image.padded_size)), targets)
         for image in matched
@@ -74,10 +76,12 @@ def _suggest(
     shapes_of: FeatureShapes,
     best_iou: Float[np.ndarray, " o"],
 ) -> Suggestion | None:
-    """Other anchors, if they are measured to be better and by no number worse."""
+    """Suggests other anchors, if their mean IoU is higher and no recall is lower."""
     other = suggest_anchors(images, anchors, targets)
     if other is None:
         return None
+    # `suggest_anchors` leaves out the rounding of corners and some of the boxes, so its
+    # result is measured on all boxes before it is trusted.
     found = Suggestion(other, cover(images, other, targets, shapes_of))
     lost = [
         (found.best_iou >= iou).mean() < (best_iou >= iou).mean()
@@ -88,6 +92,8 @@ def _suggest(
 
 
 def _divider(anchors: AnchorConfig) -> FeatureShapes:
+    """The feature shapes of a model that divides by the strides and rounds up."""
+
     def feature_shapes(padded_size: Size) -> list[Size]:
         height, width = padded_size
         return [
@@ -96,8 +102,3 @@ def _divider(anchors: AnchorConfig) -> FeatureShapes:
         ]
 
     return feature_shapes
-
-
-def _evenly_spaced(images: Sequence[ImageBoxes], number: int) -> list[ImageBoxes]:
-    number = min(number, len(images))
-    return [images[i * len(images) // number] for i in range(number)]

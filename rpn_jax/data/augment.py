@@ -1,4 +1,4 @@
-"""What happens to one image on its way into a batch: resize, flip and pad."""
+"""Resizes, flips and pads one image with its boxes, for a place in a batch."""
 
 import dataclasses
 import math
@@ -11,18 +11,21 @@ from PIL import Image
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
-    """Sizes and augmentation of the images of a batch.
+    """Sizes and augmentation of the images in a batch.
 
     Attributes:
-        min_side: pixels that the shorter side of an image is resized to,
-        max_side: unless the longer side would be longer than this.
-        scale_jitter: lowest and highest factor of that size, drawn for each image.
-        flip_probability: of mirroring left and right.
-        size_multiple: what the sides of a batch are multiples of: the largest stride
-            of the model, so that no cell reaches beyond.
-        max_boxes: rows of ground truth that a batch has for each image; None takes the
+        min_side: length in pixels that the shorter side of an image is resized to. The
+            image becomes smaller where `max_side` demands it.
+        max_side: largest length in pixels of the longer side after resizing.
+        scale_jitter: lowest and highest factor by which the resized size varies. Each
+            training image draws one factor at random.
+        flip_probability: probability that a training image is mirrored left to right.
+        size_multiple: the height and width of a batch are multiples of this number. Use
+            the largest stride of the model, so that no cell reaches beyond the padding.
+        max_boxes: number of ground-truth rows per image in a batch. None takes the
             largest number of boxes in the data, but at most 400.
-        max_buckets: how many shapes batches may have, each of which is compiled once.
+        max_buckets: largest number of batch shapes. More shapes need less padding, but
+            the training step compiles once per shape.
     """
 
     min_side: int = 600
@@ -60,11 +63,11 @@ class PipelineConfig:
 
 
 class Augmentation(NamedTuple):
-    """What is drawn for one image.
+    """The random choices for one image.
 
     Attributes:
-        scale: factor of the usual size, in `PipelineConfig.scale_jitter`.
-        flip: whether left and right are exchanged.
+        scale: factor of the resized size, in the range `PipelineConfig.scale_jitter`.
+        flip: whether the image is mirrored left to right.
     """
 
     scale: float
@@ -80,8 +83,8 @@ class Augmented(NamedTuple):
     Attributes:
         image: `[h, w, 3]` padded with zeros at the bottom and at the right.
         size: `[2]` `(height, width)` without the padding.
-        boxes: `[m, 4]` in its pixels.
-        scale: `[2]` vertical and horizontal size, relative to the original.
+        boxes: `[m, 4]` in pixels of `image`.
+        scale: `[2]` vertical and horizontal factor from the original to `size`.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -91,7 +94,7 @@ class Augmented(NamedTuple):
 
 
 def draw_augmentation(rng: np.random.Generator, config: PipelineConfig) -> Augmentation:
-    """Draws what happens to an image."""
+    """Draws the random choices for one image."""
     scale = rng.uniform(*config.scale_jitter)
     return Augmentation(scale, bool(rng.random() < config.flip_probability))
 
@@ -99,15 +102,15 @@ def draw_augmentation(rng: np.random.Generator, config: PipelineConfig) -> Augme
 def resized_sizes(
     sizes: Int[np.ndarray, "n 2"], config: PipelineConfig, scale: float
 ) -> Int[np.ndarray, "n 2"]:
-    """The sizes that images are resized to, in whole pixels, aspects kept.
+    """The sizes in whole pixels that images are resized to, with the aspect kept.
 
     Args:
         sizes: `(height, width)` of the originals.
-        config: the sides aimed at.
-        scale: factor of both.
+        config: gives `min_side` and `max_side`.
+        scale: factor of the resized height and width.
 
     Returns:
-        `(height, width)`, at least 1. A larger `scale` gives no smaller side.
+        `(height, width)`, each at least 1. A larger `scale` gives no smaller side.
     """
     factor = np.minimum(
         config.min_side / sizes.min(axis=1, keepdims=True),
@@ -125,18 +128,21 @@ def augment(
 ) -> Augmented:
     """Resizes an image with its boxes, flips them, and pads the image.
 
-    Pillow resizes bilinearly, averaging over all pixels that a smaller one covers.
+    Pillow resizes with its bilinear filter. When it makes an image smaller, the filter
+    averages over all original pixels that a new pixel covers.
 
     Args:
-        pixels: the original.
-        boxes: in its pixels.
-        shape: `(height, width)` of the result.
-        config: the sides aimed at.
-        augmentation: what to do.
+        pixels: the original image.
+        boxes: boxes in pixels of the original.
+        shape: `(height, width)` of the padded result.
+        config: gives `min_side` and `max_side`.
+        augmentation: the random choices for this image.
 
     Returns:
-        The image with its boxes. A box may become narrower than a pixel; it stays.
+        The image with its boxes. A box that becomes narrower than a pixel is kept.
     """
+    # Rounding to whole pixels changes the aspect a little, so height and width have a
+    # factor each.
     original = np.array(pixels.shape[:2])
     height, width = resized_sizes(original[None], config, augmentation.scale)[0]
     scale = np.array([height, width]) / original

@@ -1,4 +1,4 @@
-"""From a row of a source to one place in a batch."""
+"""Turns one row of a source into one place of a batch."""
 
 import enum
 from typing import NamedTuple
@@ -9,30 +9,35 @@ from jaxtyping import Bool, Float, Int, UInt8
 from .augment import UNCHANGED, Augmentation, PipelineConfig, augment
 from .image_source import Decoded, ImageError, ImageSource, is_endless
 
-_MOST_ROWS = 400  # of ground truth that the default gives
+# The default number of ground-truth rows never exceeds this. More rows hold more
+# objects, but every image of every batch pays for them.
+_MOST_ROWS = 400
 
 
 class ReadProblem(enum.IntEnum):
-    """What was wrong with an image when it was read."""
+    """The problem that was met when an image was read."""
 
     NONE = 0
-    TRUNCATED = 1  # damaged, its lower part is missing
-    UNREADABLE = 2  # another one is in its place in training, none in evaluation
+    TRUNCATED = 1  # the file is damaged, and the lower part of the image is missing
+    UNREADABLE = 2  # training takes another image instead; evaluation takes none
 
 
 class Batch(NamedTuple):
-    """Images of one shape with their boxes, `b` of them, `m` rows of boxes for each.
+    """`b` images of one shape, with `m` rows of ground truth each.
 
     Attributes:
-        images: `[b, h, w, 3]` RGB from 0 to 255; 0 below and right of the image.
+        images: `[b, h, w, 3]` RGB from 0 to 255. The padding is 0, and lies below and
+            to the right of the image.
         image_sizes: `[b, 2]` `(height, width)` of the image without the padding.
-        gt_boxes: `[b, m, 4]` in pixels of `images`, regions to ignore last.
+        gt_boxes: `[b, m, 4]` boxes in pixels of `images`: objects first, then ignored
+            regions.
         gt_valid: `[b, m]` which rows hold a box; the others are zeros.
-        gt_ignore: `[b, m]` which of the valid rows are regions to ignore.
-        rows: `[b]` row of the image in its source; -1 for no image.
-        scales: `[b, 2]` vertical and horizontal size relative to the original.
-        problems: `[b]` a `ReadProblem`.
-        dropped_boxes: `[b]` how many boxes there was no row for.
+        gt_ignore: `[b, m]` which of the valid rows are ignored regions.
+        rows: `[b]` row of the image in its source; -1 for an empty place.
+        scales: `[b, 2]` vertical and horizontal factor from the original to the resized
+            image.
+        problems: `[b]` the `ReadProblem` of the image.
+        dropped_boxes: `[b]` number of boxes that found no row.
     """
 
     images: UInt8[np.ndarray, "b h w 3"]
@@ -47,15 +52,15 @@ class Batch(NamedTuple):
 
 
 def num_gt_rows(source: ImageSource, config: PipelineConfig) -> int:
-    """How many rows of ground truth each image of a batch has.
+    """The number of ground-truth rows that each image of a batch has.
 
     Args:
         source: the images.
-        config: its `max_boxes` decides, if there is one.
+        config: gives `max_boxes`, which is returned unless it is None.
 
     Returns:
-        The largest number of boxes of an image, rounded up to a multiple of 8, at least
-        8 and at most 400.
+        `max_boxes`, or the largest number of boxes in an image, rounded up to a
+        multiple of 8, but at most 400.
     """
     if config.max_boxes is not None:
         return config.max_boxes
@@ -64,11 +69,11 @@ def num_gt_rows(source: ImageSource, config: PipelineConfig) -> int:
 
 
 class Loader:
-    """Reads images and makes them alike.
+    """Reads images, and gives them one shape and one number of ground-truth rows.
 
     Args:
         source: the images.
-        config: sizes and number of boxes.
+        config: the sizes of images and the number of rows.
     """
 
     def __init__(self, source: ImageSource, config: PipelineConfig) -> None:
@@ -85,14 +90,15 @@ class Loader:
         """Reads one image, for one place in a batch.
 
         Args:
-            row: of the image; -1 gives an empty place.
-            shape: `(height, width)` of all images of the batch.
-            augmentation: what to do with the image.
-            stand_ins: ascending rows of the images that fit `shape`, of which the next
-                replaces an image that cannot be decoded. None leaves its place empty.
+            row: row of the image in the source; -1 gives an empty place.
+            shape: `(height, width)` of all images in the batch.
+            augmentation: the random choices for the image.
+            stand_ins: ascending rows of the images that fit `shape`. If the image
+                cannot be decoded, the next of these replaces it. None leaves the place
+                empty.
 
         Returns:
-            A batch of this image without the first dimension.
+            The fields of a batch for this image, without the first dimension.
 
         Raises:
             ImageError: neither the image nor one of `stand_ins` can be decoded.
@@ -117,9 +123,11 @@ class Loader:
         augmentation: Augmentation,
         problem: ReadProblem,
     ) -> Batch:
+        """Brings a decoded image and its boxes to the shape of the batch."""
         truth = self._source.truth(row)
-        order = np.argsort(truth.is_crowd, kind="stable")[: self._num_rows]
-        boxes, is_crowd = truth.boxes[order], truth.is_crowd[order]
+        # Ignored regions come last, so they are the first to find no row.
+        order = np.argsort(truth.is_ignored, kind="stable")[: self._num_rows]
+        boxes, is_ignored = truth.boxes[order], truth.is_ignored[order]
         augmented = augment(decoded.pixels, boxes, shape, self._config, augmentation)
         missing = self._num_rows - len(boxes)
         return Batch(
@@ -127,7 +135,7 @@ class Loader:
             image_sizes=augmented.size,
             gt_boxes=np.pad(augmented.boxes, ((0, missing), (0, 0))),
             gt_valid=np.arange(self._num_rows) < len(boxes),
-            gt_ignore=np.pad(is_crowd, (0, missing)),
+            gt_ignore=np.pad(is_ignored, (0, missing)),
             rows=np.array(row, np.int32),
             scales=augmented.scale,
             problems=np.array(problem, np.int32),
@@ -135,6 +143,7 @@ class Loader:
         )
 
     def _empty(self, shape: tuple[int, int], problem: ReadProblem) -> Batch:
+        """A place without an image."""
         return Batch(
             images=np.zeros((*shape, 3), np.uint8),
             image_sizes=np.array(shape, np.float32),
@@ -150,6 +159,7 @@ class Loader:
     def _next_readable(
         self, row: int, stand_ins: Int[np.ndarray, " n"]
     ) -> tuple[int, Decoded]:
+        """The row and pixels of the first readable image after `row`, in a circle."""
         after = int(np.searchsorted(stand_ins, row, side="right"))
         for candidate in np.roll(stand_ins, -after).tolist():
             try:
@@ -157,6 +167,6 @@ class Loader:
             except ImageError:
                 continue
         raise ImageError(
-            "The pipeline needs an image that can be decoded for each shape, got none "
-            f"among {len(stand_ins)} images of one shape. Check the files."
+            "The pipeline needs a readable image for each shape, got none among "
+            f"{len(stand_ins)} images of one shape. Check the files."
         )

@@ -1,4 +1,4 @@
-"""Checks boxes, and repairs or drops them by one rule for each problem."""
+"""Checks boxes, and repairs or drops them by one rule per problem."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from .image_files import Header
 from .problems import Problem, Problems
 
-_MIN_SIDE = 1.0  # pixels; a box must be wider and higher
-_TOLERANCE = 1e-3  # pixels beyond the image that are a rounding error
+_MIN_SIDE = 1.0  # pixels; a box must be wider and higher than this
+_TOLERANCE = 1e-3  # pixels; an edge beyond the image by less is a rounding error
 
 
 class Boxes(NamedTuple):
@@ -17,18 +17,18 @@ class Boxes(NamedTuple):
 
     Attributes:
         corners: `[m, 4]` `(x0, y0, x1, y1)`.
-        is_crowd: `[m]` which are regions to ignore.
-        areas: `[m]` of the objects; not above 0 where unknown.
-        categories: `[m]` equal for boxes of one category.
+        is_ignored: `[m]` which boxes are ignored regions.
+        areas: `[m]` area of each object; 0 or less where it is unknown.
+        categories: `[m]` a number that is equal for boxes of one category.
     """
 
     corners: Float[np.ndarray, "m 4"]
-    is_crowd: Bool[np.ndarray, " m"]
+    is_ignored: Bool[np.ndarray, " m"]
     areas: Float[np.ndarray, " m"]
     categories: Float[np.ndarray, " m"]
 
     def where(self, keep: Bool[np.ndarray, " m"]) -> "Boxes":
-        """The boxes of a mask."""
+        """The boxes for which `keep` is true."""
         return Boxes(*(column[keep] for column in self))
 
 
@@ -39,9 +39,9 @@ def drop_unreadable(boxes: Boxes, where: str, problems: Problems) -> Boxes:
     """Drops boxes that are not finite.
 
     Args:
-        boxes: of an image.
-        where: the image, to count problems for.
-        problems: counts them.
+        boxes: the boxes of an image.
+        where: the name of the image, which the problems mention.
+        problems: counts the dropped boxes.
     """
     finite = np.all(np.isfinite(boxes.corners), axis=1)
     problems.add(Problem.BAD_BOX, where, int((~finite).sum()))
@@ -52,9 +52,9 @@ def order_corners(boxes: Boxes, where: str, problems: Problems) -> Boxes:
     """Exchanges left with right and top with bottom where they are inverted.
 
     Args:
-        boxes: of an image, finite.
-        where: the image, to count problems for.
-        problems: counts them.
+        boxes: the boxes of an image, all finite.
+        where: the name of the image, which the problems mention.
+        problems: counts the inverted boxes.
     """
     low = np.minimum(boxes.corners[:, :2], boxes.corners[:, 2:])
     high = np.maximum(boxes.corners[:, :2], boxes.corners[:, 2:])
@@ -73,20 +73,24 @@ def fit_to_image(
     """Turns boxes with their image, clips them, and drops thin and repeated ones.
 
     Args:
-        boxes: of an image, with ordered corners.
-        annotated_size: `(height, width)` that the annotations give to the image.
-        header: of the image's file.
-        where: the image, to count problems for.
-        problems: counts them.
+        boxes: the boxes of an image, with ordered corners.
+        annotated_size: `(height, width)` of the image according to the annotations, or
+            None.
+        header: the header of the image file.
+        where: the name of the image, which the problems mention.
+        problems: counts what was repaired or dropped.
 
     Returns:
         Boxes in pixels of the upright image, with areas above 0.
     """
+    # The annotated size shows whether boxes were drawn in the stored image or in the
+    # upright one. If it is neither, the boxes count as pixels of the upright image.
     if annotated_size == header.stored_size != header.size:
         problems.add(Problem.TURNED, where, len(boxes.corners))
         boxes = boxes._replace(corners=_turned(boxes.corners, header))
     elif annotated_size not in (None, header.size):
         problems.add(Problem.OTHER_SIZE, where)
+    # Clipping comes first, because it makes a box outside the image thin.
     height, width = header.size
     corners = np.clip(boxes.corners, 0.0, np.tile([width, height], 2))
     clipped = (np.abs(corners - boxes.corners) > _TOLERANCE).any(axis=1)
@@ -102,7 +106,11 @@ def fit_to_image(
 def _turned(
     corners: Float[np.ndarray, "m 4"], header: Header
 ) -> Float[np.ndarray, "m 4"]:
-    """Corners in the upright image, from those in an image stored on its side."""
+    """Turns corners from an image that is stored on its side to the upright image.
+
+    EXIF orientations 5 to 8 exchange x with y. Orientations 6 and 7 then mirror left to
+    right, and 7 and 8 mirror top to bottom.
+    """
     height, width = header.size
     x0, y0, x1, y1 = corners[:, [1, 0, 3, 2]].T
     if header.orientation in (6, 7):
@@ -113,7 +121,8 @@ def _turned(
 
 
 def _drop_repeated(boxes: Boxes, where: str, problems: Problems) -> Boxes:
-    keys = np.column_stack([boxes.corners, boxes.categories, boxes.is_crowd])
+    """Keeps the first of boxes that agree in corners, category and being ignored."""
+    keys = np.column_stack([boxes.corners, boxes.categories, boxes.is_ignored])
     _, first = np.unique(keys, axis=0, return_index=True)
     problems.add(Problem.REPEATED_BOX, where, len(keys) - len(first))
     return boxes.where(np.isin(np.arange(len(keys)), first))

@@ -1,7 +1,7 @@
-"""Few shapes for all images, and batches of images that share one.
+"""Finds a few shapes for all images, and plans batches of images that share a shape.
 
-Every shape of a batch is compiled for, so there are few; every pixel of padding is
-computed, so they fit the data.
+The training step compiles once per batch shape, so there are few. It computes every
+pixel of padding, so the shapes fit the data.
 """
 
 import itertools
@@ -13,18 +13,22 @@ from jaxtyping import Int
 from .augment import PipelineConfig, resized_sizes
 from .image_source import ImageSource, is_endless
 
-_MIN_SAVING = 0.05  # of all pixels, by which a further shape pays
-_MAX_GROUPS = 24  # of similar aspect, between which shapes are divided
-_PLAN_STREAM = 1  # sets these random numbers apart from those of the images
+# A further shape must save this share of all pixels. A lower value saves more padding,
+# but compiles for shapes that are worth little.
+_MIN_SAVING = 0.05
+# Images are divided between groups of similar aspect. More groups fit the data better,
+# but every division is tried: there are 277 of 24 groups into up to three shapes.
+_MAX_GROUPS = 24
+_PLAN_STREAM = 1  # keeps these random numbers apart from those that augment images
 
 
 class Buckets(NamedTuple):
-    """The shapes of batches, and the images of each.
+    """The shapes of batches, and the images that have each shape.
 
     Attributes:
-        shapes: `(height, width)` of the images of a batch, padding included.
-        rows: for each shape, the ascending rows of its images; None for an endless
-            source, all images of which have one shape.
+        shapes: `(height, width)` of the images in a batch, with their padding.
+        rows: the ascending rows of the images of each shape. None for an endless
+            source, whose images all have one shape.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -36,7 +40,8 @@ def fit_buckets(source: ImageSource, config: PipelineConfig) -> Buckets:
 
     Args:
         source: the images.
-        config: how they are resized; shapes hold them at their largest.
+        config: the sizes after resizing. The shapes hold every image at the largest
+            factor of `scale_jitter`.
 
     Returns:
         At most `config.max_buckets` shapes. Each has images, and each image is in the
@@ -60,7 +65,7 @@ def fit_buckets(source: ImageSource, config: PipelineConfig) -> Buckets:
 def bucket_shapes(
     source: ImageSource, config: PipelineConfig
 ) -> tuple[tuple[int, int], ...]:
-    """The `(height, width)` that images of a batch can have, padding included."""
+    """Lists every `(height, width)` that the padded images of a batch can have."""
     return fit_buckets(source, config).shapes
 
 
@@ -71,13 +76,13 @@ def plan_epoch(
 
     Args:
         buckets: the images of each shape.
-        batch_size: images in a batch.
-        seed: of the run.
-        epoch: counts the passes over the data.
+        batch_size: number of images in a batch.
+        seed: the seed of the run.
+        epoch: number of the pass over the data; each is shuffled differently.
 
     Returns:
-        The rows of every batch: all images once, but for a shape's last batch, which
-        is filled up with some of its images again.
+        The rows of every batch. Every image comes once, except that some images of a
+        shape come again to fill its last batch.
     """
     rng = np.random.default_rng((_PLAN_STREAM, seed, epoch))
     assert buckets.rows is not None
@@ -91,7 +96,9 @@ def plan_epoch(
 def _fit_shapes(
     sizes: Int[np.ndarray, "n 2"], config: PipelineConfig
 ) -> list[tuple[int, int]]:
-    """Divides the images by aspect where it saves most."""
+    """Divides the images by aspect where that saves most pixels."""
+    # Sort the distinct sizes by aspect, and form groups of neighbours. A shape must
+    # hold the largest height and width in its groups.
     distinct, counts = np.unique(sizes, axis=0, return_counts=True)
     order = np.argsort(distinct[:, 0] / distinct[:, 1], kind="stable")
     groups = np.array_split(order, min(len(order), _MAX_GROUPS))
@@ -100,6 +107,7 @@ def _fit_shapes(
     whole = np.prod(_bound(largest, config)) * number.sum()
 
     def cost(cuts: tuple[int, ...]) -> float:
+        """The pixels of all padded images, and what the further shapes must save."""
         parts = np.split(np.arange(len(groups)), cuts)
         pixels = sum(
             np.prod(_bound(largest[part], config)) * number[part].sum()
@@ -107,6 +115,7 @@ def _fit_shapes(
         )
         return pixels + _MIN_SAVING * whole * len(cuts)
 
+    # Try every way to cut the sequence of groups into at most `max_buckets` parts.
     options = itertools.chain.from_iterable(
         itertools.combinations(range(1, len(groups)), cuts)
         for cuts in range(config.max_buckets)
@@ -117,6 +126,7 @@ def _fit_shapes(
 
 
 def _bound(sizes: Int[np.ndarray, "n 2"], config: PipelineConfig) -> tuple[int, int]:
+    """The smallest allowed shape that holds all of these sizes."""
     multiple = config.size_multiple
     height, width = -(-sizes.max(axis=0) // multiple) * multiple
     return int(height), int(width)

@@ -1,8 +1,8 @@
 """Reads annotations in COCO's JSON format.
 
-Categories are not looked at, but to tell repeated boxes. Segmentations are not either:
-crowds, whose segmentation is run-length encoded, become regions to ignore by their box.
-Numbers that are written as strings count as numbers. `Problem` has the other rules.
+The box of an annotation with `iscrowd` 1 becomes an ignored region. Segmentations are
+not read. Categories only serve to recognize repeated boxes. Numbers that are written as
+strings count as numbers. `Problem` lists the other rules.
 """
 
 import itertools
@@ -18,8 +18,9 @@ from .box_rules import NO_BOXES, Boxes, drop_unreadable, order_corners
 from .file_source import Annotated, FileSource, open_annotated
 from .problems import Problem, Problems
 
-_LARGEST_ID = 2**63  # what does not fit 64 bits is no id
+_LARGEST_ID = 2**63  # larger numbers do not fit 64 bits, and are replaced
 
+# The corners of a box, whether it is an ignored region, its area and its category.
 _Row = tuple[tuple[float, float, float, float], bool, float, float]
 
 
@@ -38,7 +39,7 @@ def read_coco(
         The images in the order of the file, with their boxes.
 
     Raises:
-        ValueError: the file is no COCO annotation file, or no image or no object is
+        ValueError: the file is not a COCO annotation file, or no image or no object is
             found.
     """
     path = pathlib.Path(annotations)
@@ -56,6 +57,7 @@ def read_coco(
 def _folders(
     path: pathlib.Path, images: str | pathlib.Path | None
 ) -> list[pathlib.Path]:
+    """The folders where the images may be, in the order of preference."""
     if images is not None:
         return [pathlib.Path(images)]
     split = path.stem.removeprefix("instances_")  # COCO's own layout
@@ -68,6 +70,7 @@ def _folders(
 
 
 def _load_json(path: pathlib.Path) -> dict[str, Any]:
+    """Loads the file, and raises an error unless it has a list of images."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -77,8 +80,8 @@ def _load_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ValueError(
             "read_coco needs a JSON object with a list `images`, got "
-            f"{type(content).__name__} in {path}. Is it a file of results, or of "
-            "another format?"
+            f"{type(content).__name__} in {path}. Pass an annotation file, not a file "
+            "of results or of another format."
         )
     return content
 
@@ -86,7 +89,8 @@ def _load_json(path: pathlib.Path) -> dict[str, Any]:
 def _list_images(
     path: pathlib.Path, content: dict[str, Any], problems: Problems
 ) -> dict[Hashable, Annotated]:
-    """The images by the id that annotations use for them, without boxes."""
+    """The images without boxes, by the id that annotations use for them."""
+    # An id that is not a whole number is replaced by the lowest number that is free.
     records = [r if isinstance(r, dict) else {} for r in content["images"]]
     taken = {record.get("id") for record in records if _is_number(record.get("id"))}
     free = (number for number in itertools.count(1) if number not in taken)
@@ -106,17 +110,18 @@ def _list_images(
 
 
 def _is_number(key: object) -> TypeGuard[int]:
+    """Whether a key can be kept as the id of an image."""
     return isinstance(key, int) and abs(key) < _LARGEST_ID
 
 
 def _size(record: dict[str, Any]) -> tuple[int, int] | None:
-    """None if the record does not give both sides as numbers."""
+    """`(height, width)` of the record, or None unless both are numbers."""
     height, width = _to_float(record.get("height")), _to_float(record.get("width"))
     return (int(height), int(width)) if math.isfinite(height + width) else None
 
 
 def _to_float(value: object) -> float:
-    """The number that a value stands for, or NaN."""
+    """Converts a number, or a string that holds one; anything else becomes NaN."""
     try:
         return float(value) if isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):
@@ -126,7 +131,7 @@ def _to_float(value: object) -> float:
 def _read_boxes(
     annotations: object, images: set[Hashable], problems: Problems
 ) -> dict[Hashable, list[_Row]]:
-    """The boxes of each image: corners, crowd, area and category."""
+    """The boxes of each image, by the id that annotations use for it."""
     rows: dict[Hashable, list[_Row]] = {}
     records = annotations if isinstance(annotations, list) else []
     for position, record in enumerate(records):
@@ -140,6 +145,7 @@ def _read_boxes(
 
 
 def _read_box(record: dict[str, Any]) -> _Row:
+    """Reads one annotation; corners that are not four numbers become NaN."""
     bbox = record.get("bbox")
     numbers = [_to_float(value) for value in bbox] if isinstance(bbox, list) else []
     x, y, width, height = numbers if len(numbers) == 4 else [math.nan] * 4
@@ -152,12 +158,13 @@ def _read_box(record: dict[str, Any]) -> _Row:
 
 
 def _check(rows: list[_Row], where: str, problems: Problems) -> Boxes:
+    """Makes the boxes of one image, and applies the rules that need no image file."""
     if not rows:
         return NO_BOXES
-    corners, is_crowd, areas, categories = zip(*rows, strict=True)
+    corners, is_ignored, areas, categories = zip(*rows, strict=True)
     boxes = Boxes(
         corners=np.array(corners),
-        is_crowd=np.array(is_crowd),
+        is_ignored=np.array(is_ignored),
         areas=np.array(areas),
         categories=np.nan_to_num(categories, nan=-1.0),
     )

@@ -1,8 +1,8 @@
-"""Draws pictures of textured shapes.
+"""Draws synthetic images of textured shapes.
 
-The box of a shape is the tight bound of those of its pixels that can be seen, as a
-person would draw it. A shape of which later ones leave less than `MIN_VISIBLE` to be
-seen has no box. Lines and small patches of noise are clutter and have none.
+The box of a shape tightly bounds its visible pixels, as a person would draw it. A shape
+has no box if later shapes leave less than `MIN_VISIBLE` of it visible. Lines and small
+patches of noise are clutter, and have no box.
 """
 
 from typing import NamedTuple
@@ -12,24 +12,25 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 MAX_SHAPES = 15
-MIN_SIDE = 12  # pixels of the longer side of the smallest shape
-MIN_VISIBLE = 0.4  # share of a shape's pixels below which it has no box
-_EMPTY_SHARE = 0.05  # of the pictures
-_LARGEST = 0.85  # longer side of the largest shape, in shorter sides of the picture
-_OUTSIDE = 0.15  # share of a shape's side that may lie outside the picture
-_BRIGHTEST = 232  # of the background, so that its grain does not overflow a byte
+# A change of any of these numbers changes the scenes, and all results on scenes.
+MIN_SIDE = 12  # longer side of the smallest shape, in pixels
+MIN_VISIBLE = 0.4  # smallest visible share of a shape's pixels for it to have a box
+_EMPTY_SHARE = 0.05  # share of the images that have no shape
+_LARGEST = 0.85  # longer side of the largest shape, in shorter sides of the image
+_OUTSIDE = 0.15  # largest share of a shape's side that may lie outside the image
+_BRIGHTEST = 232  # brightest background, which leaves room in a byte for the grain
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 Mask = UInt8[np.ndarray, "h w"]
 
 
 class Scene(NamedTuple):
-    """A picture and its boxes.
+    """A synthetic image and its boxes.
 
     Attributes:
         pixels: `[h, w, 3]` RGB.
-        boxes: `[m, 4]` around the visible pixels of the shapes.
-        areas: `[m]` number of these pixels.
+        boxes: `[m, 4]` tight boxes around the visible pixels of the shapes.
+        areas: `[m]` number of visible pixels of each shape.
     """
 
     pixels: Pixels
@@ -38,21 +39,21 @@ class Scene(NamedTuple):
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Draws a picture.
+    """Draws a synthetic image.
 
     Args:
-        rng: decides everything in it.
-        size: `(height, width)`, at least twice `MIN_SIDE`.
+        rng: decides everything in the image.
+        size: `(height, width)`, each at least twice `MIN_SIDE`.
 
     Returns:
-        A picture of at most `MAX_SHAPES` shapes, or of none.
+        An image of at most `MAX_SHAPES` shapes, or of none.
     """
     ground_color = rng.integers(20, 220, 3)
     canvas = _background(rng, size, ground_color)
     number = 0 if rng.random() < _EMPTY_SHARE else int(rng.integers(1, MAX_SHAPES + 1))
     sides = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(_LARGEST * min(size)), number))
-    owner = np.zeros(size, np.uint8)  # the number of the shape seen at a pixel
-    # Large shapes first, so that small ones lie on them and can be seen.
+    owner = np.zeros(size, np.uint8)  # the number of the shape that is visible
+    # Large shapes come first, so that small ones lie on top and stay visible.
     pixels_drawn = [
         _draw_shape(rng, canvas, owner, label, side, ground_color)
         for label, side in enumerate(np.sort(sides)[::-1].tolist(), start=1)
@@ -65,15 +66,20 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 def _background(
     rng: np.random.Generator, size: tuple[int, int], color: Int[np.ndarray, "3"]
 ) -> Pixels:
+    """Draws the clutter that has no box: a gradient, lines, grain and patches."""
+    # A coarse grid of random colours is smoothed into a gradient.
     height, width = size
     cells = color + rng.integers(-30, 31, (*rng.integers(2, 8, 2), 3))
     cells = np.clip(cells, 0, _BRIGHTEST).astype(np.uint8)
     image = Image.fromarray(cells).resize((width, height), Image.Resampling.BILINEAR)
+    # Thin lines cross the image, and may begin outside.
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(0, 13)):
         ends = rng.uniform(-0.1, 1.1, (2, 2)) * (width, height)
         line_color = tuple(int(c) for c in rng.integers(0, _BRIGHTEST, 3))
         draw.line(ends.ravel().tolist(), line_color, width=int(rng.integers(1, 3)))
+    # Grain varies the brightness of every pixel. Patches of noise are smaller than the
+    # smallest shape; halving the pixels first keeps the sum within a byte.
     canvas = np.array(image)
     grain = 256 - _BRIGHTEST
     canvas += rng.integers(0, rng.integers(2, grain), (height, width, 1), np.uint8)
@@ -93,10 +99,10 @@ def _draw_shape(
     side: float,
     ground_color: Int[np.ndarray, "3"],
 ) -> int:
-    """Draws a shape, and returns of how many pixels it is."""
+    """Draws a shape, and returns its number of pixels."""
     size = owner.shape[0], owner.shape[1]
     mask, x, y = _place(_shape_mask(rng, side), rng, size)
-    # Adding a half or so to each channel, modulo 256, always gives a contrast.
+    # Adding about half the range to a channel, modulo 256, always gives a contrast.
     colors = (ground_color + rng.integers(56, 200, (3, 3))) % 256
     height, width = mask.shape
     window = slice(y, y + height), slice(x, x + width)
@@ -106,12 +112,18 @@ def _draw_shape(
 
 
 def _shape_mask(rng: np.random.Generator, side: float) -> Mask:
-    """1 inside the shape, 2 on its outline; the shape touches all four sides."""
+    """A mask with 1 inside the shape and 2 on its outline. It touches all four sides.
+
+    Args:
+        rng: decides the outline, the aspect and whether the shape is a ring.
+        side: length of the longer side in pixels.
+    """
     aspect = np.exp(rng.uniform(-np.log(3.0), np.log(3.0)))
     short = max(side * min(aspect, 1.0 / aspect), MIN_SIDE / 2)
     width, height = round(side), round(short)
     if aspect > 1.0:
         width, height = height, width
+    # The outline is stretched to touch all four sides, so that the mask is tight.
     corners = _outline(rng)
     corners -= corners.min(axis=0)
     corners *= np.array([width - 1, height - 1]) / corners.max(axis=0)
@@ -119,7 +131,7 @@ def _shape_mask(rng: np.random.Generator, side: float) -> Mask:
     draw = ImageDraw.Draw(image)
     line = int(rng.integers(0, 2 + int(side > 40)))
     draw.polygon(corners.ravel().tolist(), 1, 2 if line else 1, width=max(line, 1))
-    if short > MIN_SIDE and rng.random() < 0.2:  # a hole makes it a ring
+    if short > MIN_SIDE and rng.random() < 0.2:  # a hole makes a ring
         middle = np.array([width - 1, height - 1]) / 2
         hole = middle + (corners - middle) * rng.uniform(0.4, 0.65)
         draw.polygon(hole.ravel().tolist(), 0, 2 if line else 0)
@@ -128,6 +140,8 @@ def _shape_mask(rng: np.random.Generator, side: float) -> Mask:
 
 def _outline(rng: np.random.Generator) -> Float[np.ndarray, "corners 2"]:
     """The corners of an ellipse, rectangle, triangle, polygon or star."""
+    # The number of corners decides the kind: 40 look like an ellipse, 10 with two radii
+    # make a star, and 5 or 7 with random radii make an uneven polygon.
     number = int(rng.choice([3, 4, 5, 7, 10, 40], p=[0.15, 0.25, 0.1, 0.1, 0.15, 0.25]))
     turn = rng.uniform(0.0, 2.0 * np.pi) if rng.random() < 0.5 else np.pi / 4
     angles = turn + np.arange(number) * 2.0 * np.pi / number
@@ -142,7 +156,7 @@ def _outline(rng: np.random.Generator) -> Float[np.ndarray, "corners 2"]:
 def _place(
     mask: UInt8[np.ndarray, "_ _"], rng: np.random.Generator, size: tuple[int, int]
 ) -> tuple[Mask, int, int]:
-    """What of a mask lies in the picture, and the column and row where it begins."""
+    """The part of a mask that lies inside the image, and its first column and row."""
     top, left = (
         round(rng.uniform(-_OUTSIDE * part, whole - (1 - _OUTSIDE) * part))
         for part, whole in zip(mask.shape, size, strict=True)
@@ -152,13 +166,17 @@ def _place(
 
 
 def _texture(rng: np.random.Generator, shape: tuple[int, int]) -> Mask:
-    """Weights from 0 to 255 of a second colour: plain, gradient, stripes and others."""
+    """Weights from 0 to 255 of a second colour, in one of five textures.
+
+    Plain, smooth noise, a gradient, a checkerboard, or stripes.
+    """
     kind = rng.integers(0, 5)
     if kind == 0:
         return np.zeros(shape, np.uint8)
     if kind == 1:
         cells = Image.fromarray(rng.integers(0, 256, rng.integers(3, 12, 2), np.uint8))
         return np.asarray(cells.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+    # The other textures depend on the position along a random direction.
     angle, period = rng.uniform(0.0, np.pi), rng.uniform(4.0, 16.0)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     rows, columns = rows.astype(np.float32), columns.astype(np.float32)
@@ -176,7 +194,14 @@ def _texture(rng: np.random.Generator, shape: tuple[int, int]) -> Mask:
 def _paint(
     window: Pixels, mask: Mask, weights: Mask, colors: Int[np.ndarray, "3 3"]
 ) -> None:
-    """Draws a shape into a window of the picture."""
+    """Paints a shape into a window of the image.
+
+    Args:
+        window: the pixels under the mask, which are changed.
+        mask: 1 inside the shape, 2 on its outline.
+        weights: weights of the second colour inside the shape.
+        colors: two colours for the inside, and one for the outline.
+    """
     steps = np.arange(256)[:, None]
     palette = (colors[0] + (colors[1] - colors[0]) * steps // 255).astype(np.uint8)
     np.copyto(window, palette[weights], where=mask[..., None] == 1)
@@ -186,6 +211,7 @@ def _paint(
 def _visible_boxes(
     owner: Mask, pixels_drawn: list[int]
 ) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"]]:
+    """The tight boxes of shapes that are visible enough, and their visible areas."""
     visible = np.bincount(owner.ravel(), minlength=len(pixels_drawn) + 1)[1:]
     labels = 1 + np.flatnonzero(visible > MIN_VISIBLE * np.array(pixels_drawn))
     boxes = np.zeros((len(labels), 4), np.float32)

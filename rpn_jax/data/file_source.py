@@ -1,8 +1,9 @@
-"""A data set of image files, from what a reader found in the annotations.
+"""A data set of image files, made from the annotations that a reader found.
 
-Boxes are taken to lie in the upright image. Only if the annotated size is that of the
-image as it is stored, and not of the upright one, they are turned with it. Where the
-annotated size is neither, the file is right, and the coordinates count as its pixels.
+The annotated size of an image decides what its boxes mean. If it is the size of the
+upright image, the boxes are pixels of that image. If it is only the size of the stored
+image, the boxes are turned with the image. If it is neither, the file's size is used,
+and the boxes are pixels of the upright image.
 """
 
 import itertools
@@ -17,7 +18,9 @@ from .image_files import Header, ImageFolder, decode_image, list_images, read_he
 from .image_source import Decoded, GroundTruth, ImageSource
 from .problems import Problem, Problems
 
-_PROBED = 20  # images by which the folder is chosen
+# The folder is chosen by looking for this number of images. More images make the choice
+# surer, but each is a look-up in every candidate folder.
+_PROBED = 20
 
 
 class Annotated(NamedTuple):
@@ -25,9 +28,10 @@ class Annotated(NamedTuple):
 
     Attributes:
         image_id: the number of the image.
-        names: of its file, relative to the folder; the first that is there counts.
-        size: `(height, width)` that the annotations claim, or None.
-        boxes: with ordered corners.
+        names: possible names of the file, relative to the folder; the first that exists
+            is used.
+        size: `(height, width)` according to the annotations, or None.
+        boxes: the boxes, with ordered corners.
     """
 
     image_id: int
@@ -40,9 +44,9 @@ class ImageFile(NamedTuple):
     """An image file that can be read.
 
     Attributes:
-        path: where it is.
-        header: its size and orientation.
-        truth: its boxes.
+        path: the path of the file.
+        header: the size and orientation of the image.
+        truth: the annotations of the image.
     """
 
     path: pathlib.Path
@@ -55,7 +59,7 @@ class FileSource(ImageSource):
 
     Args:
         files: the images, at least one.
-        problems: what the reader met.
+        problems: the problems that the reader met.
     """
 
     def __init__(self, files: Sequence[ImageFile], problems: Problems) -> None:
@@ -90,14 +94,16 @@ def open_annotated(
     """Finds the files of annotated images, reads their headers and checks the boxes.
 
     Args:
-        annotated: the images.
-        folders: where the files may be; the one that has most of them is taken.
-        annotations: what was read, for messages.
+        annotated: the images with their annotations.
+        folders: the folders where the files may be. The folder that holds most of the
+            probed files is used.
+        annotations: the path of the annotations, for messages.
         problems: counts what is wrong.
 
     Raises:
-        ValueError: there is no image, or no object in all of them.
+        ValueError: no image can be read, or no image has an object.
     """
+    # An image is left out if its file is missing or has no readable header.
     folder = _choose_folder(annotated, folders)
     found = _find_files(annotated, folder, problems)
     files: list[ImageFile] = []
@@ -115,7 +121,7 @@ def open_annotated(
             f"read in {', '.join(map(str, folders))}. Name their folder with `images`."
             + _explained(problems)
         )
-    if all(file.truth.is_crowd.all() for file in files):
+    if all(file.truth.is_ignored.all() for file in files):
         raise ValueError(
             f"{annotations} needs boxes of objects, got none in {len(files)} images."
             + _explained(problems)
@@ -124,17 +130,17 @@ def open_annotated(
 
 
 def open_unannotated(paths: Sequence[pathlib.Path]) -> FileSource:
-    """Images without annotations, to propose boxes for.
+    """Opens images without annotations, to propose boxes for them.
 
     Args:
-        paths: image files, or folders, of which all images count that lie directly in
-            them, by name.
+        paths: image files and folders. A folder stands for all images that lie directly
+            in it, sorted by name.
 
     Returns:
         The images that can be read, numbered from 1, without boxes.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no image can be read.
     """
     problems = Problems()
     found: list[pathlib.Path] = []
@@ -159,6 +165,7 @@ def open_unannotated(paths: Sequence[pathlib.Path]) -> FileSource:
 def _choose_folder(
     annotated: Sequence[Annotated], folders: Sequence[pathlib.Path]
 ) -> ImageFolder:
+    """The folder that holds most of the probed images; the first of several."""
     probed = annotated[:: max(len(annotated) // _PROBED, 1)]
 
     def number_found(folder: ImageFolder) -> int:
@@ -170,6 +177,7 @@ def _choose_folder(
 def _find_files(
     annotated: Sequence[Annotated], folder: ImageFolder, problems: Problems
 ) -> list[tuple[Annotated, pathlib.Path]]:
+    """The images whose file exists, with its path."""
     found = []
     for image in annotated:
         path, problem = _find(image, folder)
@@ -183,6 +191,7 @@ def _find_files(
 def _find(
     image: Annotated, folder: ImageFolder
 ) -> tuple[pathlib.Path | None, Problem | None]:
+    """Looks for the file by each possible name, and returns as `ImageFolder.find`."""
     results = [folder.find(name) for name in image.names]
     return next((result for result in results if result[0] is not None), results[0])
 
@@ -190,8 +199,9 @@ def _find(
 def _check(
     image: Annotated, header: Header, name: str, problems: Problems
 ) -> GroundTruth:
+    """Applies the rules that need the image file."""
     boxes = fit_to_image(image.boxes, image.size, header, name, problems)
-    problems.add(Problem.NO_BOX, name, int(boxes.is_crowd.all()))
+    problems.add(Problem.NO_BOX, name, int(boxes.is_ignored.all()))
     return _to_truth(image.image_id, header, boxes, name)
 
 
@@ -200,11 +210,12 @@ def _to_truth(image_id: int, header: Header, boxes: Boxes, name: str) -> GroundT
         image_id=image_id,
         size=header.size,
         boxes=boxes.corners.astype(np.float32),
-        is_crowd=boxes.is_crowd,
+        is_ignored=boxes.is_ignored,
         areas=boxes.areas.astype(np.float32),
         name=name,
     )
 
 
 def _explained(problems: Problems) -> str:
+    """The problems as lines to append to an error message."""
     return "".join(f"\n  {line}" for line in problems.summary())

@@ -1,10 +1,13 @@
-"""Finds and reads image files, whatever is in them.
+"""Finds and reads image files of any format that Pillow knows.
 
-The bytes of a file decide its format, not the name. Images are turned upright by their
-EXIF orientation and become 8-bit RGB: transparent ones are laid on white, 16-bit grey
-values are divided by 257, and values of more bits are stretched from the lowest to the
-highest. Of several frames the first is read. Damaged data is used if at least half of
-the rows could be decoded.
+The bytes of a file decide its format, not the name. The first of several frames is
+read. Images are turned upright by their EXIF orientation, and become 8-bit RGB:
+
+* transparent images are laid on white;
+* 16-bit grey values are divided by 257;
+* values of more bits are stretched from the lowest to the highest.
+
+A damaged image is used if at least half of its rows can be decoded.
 """
 
 import concurrent.futures
@@ -21,8 +24,8 @@ from PIL import ExifTags, Image, ImageFile
 from .image_source import Decoded, ImageError
 from .problems import Problem
 
-_SCAN_THREADS = 8  # they wait for the disk most of the time
-_UPRIGHT = {  # by EXIF orientation
+_SCAN_THREADS = 8  # more than there may be cores, because they mostly wait for the disk
+_UPRIGHT = {  # the operation that turns an image upright, by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -31,17 +34,18 @@ _UPRIGHT = {  # by EXIF orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Pillow warns of odd metadata, which is not used here, when it opens a file. That is in
-# threads, and filters of warnings cannot be set for a thread alone.
+# Pillow warns of odd metadata when it opens a file, but the metadata is not used here.
+# Files are opened in threads, and a filter of warnings cannot be set for one thread, so
+# this one is set for the process.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.\w+Plugin")
 
 
 class Header(NamedTuple):
-    """What is known of an image file without decoding it.
+    """The size and orientation of an image file, which are known before decoding.
 
     Attributes:
         stored_size: `(height, width)` before the orientation is applied.
-        orientation: of EXIF, 1 to 8, where 1 is upright.
+        orientation: EXIF orientation, 1 to 8, where 1 is upright.
     """
 
     stored_size: tuple[int, int]
@@ -55,7 +59,7 @@ class Header(NamedTuple):
 
 
 class ImageFolder:
-    """A folder of images that file names cannot lead out of.
+    """A folder of images. File names cannot lead out of it.
 
     Args:
         root: the folder. Links in it are followed only to places inside.
@@ -69,11 +73,12 @@ class ImageFolder:
         r"""Looks for an image file.
 
         Args:
-            name: relative to the folder; `\` counts as `/`.
+            name: file name relative to the folder; `\` counts as `/`.
 
         Returns:
-            The file, and whether it has another extension or case than `name`; or
-            None, and why.
+            The file, or None if there is none; and the problem, or None if there is
+            none. A file with another extension or case than `name` is a problem, but is
+            returned.
         """
         try:
             path = self.root / name.replace("\\", "/")
@@ -84,19 +89,19 @@ class ImageFolder:
             alike = self._listing(path.parent).get(path.stem.casefold(), [])
             if len(alike) == 1 and alike[0].resolve().is_relative_to(self.root):
                 return alike[0], Problem.RENAMED_FILE
-        except (OSError, ValueError, RuntimeError):  # no name that a file could have
+        except (OSError, ValueError, RuntimeError):  # no file can have this name
             pass
         return None, Problem.MISSING_FILE
 
 
 def list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """The images directly in a folder, whatever their bytes may be.
+    """Lists the files directly in a folder that have the extension of an image.
 
     Args:
-        folder: where to look.
+        folder: the folder.
 
     Returns:
-        The files by their names without extension, in lower case.
+        The files, by their names in lower case without the extension.
     """
     extensions = Image.registered_extensions()
     listing: dict[str, list[pathlib.Path]] = {}
@@ -113,9 +118,9 @@ def read_headers(paths: Sequence[pathlib.Path]) -> list[Header | Problem]:
         paths: the files.
 
     Returns:
-        For each the header, or why there is none.
+        The header of each file, or the problem if it cannot be read.
     """
-    # Set here, around all threads, because filters of warnings are global.
+    # The filter is set around all threads, because filters of warnings are global.
     with (
         warnings.catch_warnings(),
         concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool,
@@ -129,13 +134,13 @@ def decode_image(path: pathlib.Path, header: Header) -> Decoded:
 
     Args:
         path: the file.
-        header: what `read_headers` found.
+        header: the header that `read_headers` returned.
 
     Returns:
         The upright image in RGB.
 
     Raises:
-        ImageError: the file cannot be decoded, or is no longer what `header` says.
+        ImageError: the file cannot be decoded, or its size differs from `header`.
     """
     try:
         with Image.open(path) as image:
@@ -145,39 +150,44 @@ def decode_image(path: pathlib.Path, header: Header) -> Decoded:
             rgb = _to_rgb(image)
         if header.orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[header.orientation])
-    except Exception as error:  # Pillow has no common class for what damage can cause
+    except Exception as error:  # damage raises errors of many classes in Pillow
         raise ImageError(f"Image {path} cannot be decoded: {error}") from error
     return Decoded(np.asarray(rgb), truncated)
 
 
 def _read_header(path: pathlib.Path) -> Header | Problem:
+    """Reads one header; a warning about too many pixels arrives as an error."""
     try:
         with Image.open(path) as image:
             return Header((image.height, image.width), _orientation(image))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return Problem.TOO_LARGE
-    except Exception:  # Pillow has no common class for what damage can cause
+    except Exception:  # damage raises errors of many classes in Pillow
         return Problem.BAD_FILE
 
 
 def _orientation(image: Image.Image) -> int:
-    """What EXIF says, or 1."""
+    """The EXIF orientation; 1 if it is missing or invalid."""
     exif = Image.Exif()
     try:
         # `getexif` would decode a whole PNG to look for it at the end.
         exif.load(image.info.get("exif", b""))
         orientation = exif.get(ExifTags.Base.Orientation)
         return orientation if orientation in _UPRIGHT else 1
-    except Exception:  # as above
+    except Exception:  # damage raises errors of many classes
         return 1
 
 
 def _load(image: ImageFile.ImageFile) -> bool:
-    """Decodes as much as possible; whether something is missing."""
+    """Decodes as much as possible, and returns whether something is missing.
+
+    If the lower half is missing, the error of the decoder is raised.
+    """
     try:
         image.load()
-    except Exception:  # as above
-        # Without anything left to decode, what there is counts as loaded.
+    except Exception:  # damage raises errors of many classes
+        # With no tile left to decode, Pillow returns the pixels decoded so far. The
+        # others are 0.
         image.tile = []
         image.load()
         lower_half = np.asarray(image)[image.height // 2 :]
@@ -188,6 +198,9 @@ def _load(image: ImageFile.ImageFile) -> bool:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Converts an image of any mode to 8-bit RGB."""
+    # Pillow would drop the transparency, and clip values above 255, so images with
+    # either are converted here.
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
@@ -199,6 +212,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _stretch(values: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Maps the lowest value to 0 and the highest to 255; equal values become 0."""
     values = np.nan_to_num(values.astype(np.float64))
     lowest, highest = values.min(), values.max()
     span = max(highest - lowest, np.finfo(np.float64).tiny)

@@ -1,4 +1,4 @@
-"""What every data set gives: images, and the boxes of their objects."""
+"""The protocol that every data set follows: images, and the boxes of their objects."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -11,21 +11,22 @@ ENDLESS = 2**31 - 1  # the length of a source that has an image for every row
 
 
 class GroundTruth(NamedTuple):
-    """What is known about one image, in pixels of the upright original.
+    """The annotations of one image, in pixels of the upright original.
 
     Attributes:
         image_id: the number that the annotations give to the image.
-        size: `(height, width)`.
-        boxes: `[m, 4]` `(x0, y0, x1, y1)`, crowds included.
-        is_crowd: `[m]` whether a box marks a region to ignore instead of an object.
-        areas: `[m]` of the object's segmentation where known, else of its box.
-        name: the file's name, for messages and pictures.
+        size: `(height, width)` of the image.
+        boxes: `[m, 4]` `(x0, y0, x1, y1)` of objects and of ignored regions.
+        is_ignored: `[m]` whether a box is an ignored region instead of an object.
+        areas: `[m]` area of the object's segmentation where it is known, otherwise of
+            its box.
+        name: the name of the file, for messages and pictures.
     """
 
     image_id: int
     size: tuple[int, int]
     boxes: Float[np.ndarray, "m 4"]
-    is_crowd: Bool[np.ndarray, " m"]
+    is_ignored: Bool[np.ndarray, " m"]
     areas: Float[np.ndarray, " m"]
     name: str
 
@@ -35,7 +36,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         pixels: `[h, w, 3]` upright RGB.
-        truncated: whether the file is damaged, and pixels are missing below.
+        truncated: whether the file is damaged, so that its lower pixels are missing.
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
@@ -51,9 +52,9 @@ class ImageSource(Protocol):
     """A data set: images in rows, which may be read in any order and by any thread.
 
     Attributes:
-        problems: what the reader had to repair or leave out.
+        problems: counts what the reader repaired or left out.
         image_sizes: `[n, 2]` `(height, width)` of every upright image.
-        num_boxes: `[n]` how many boxes an image has, or an upper bound.
+        num_boxes: `[n]` number of boxes of every image, or an upper bound.
     """
 
     problems: Problems

@@ -1,4 +1,4 @@
-"""Opens whatever a user names as data, and divides it for validation."""
+"""Opens a data set by its name or path, and divides it for validation."""
 
 import hashlib
 import pathlib
@@ -11,8 +11,9 @@ from .image_source import Decoded, GroundTruth, ImageSource, is_endless
 from .scenes import Scenes
 from .voc import read_voc
 
+# More scenes make the recall of a validation less noisy, and each validation slower.
 _NUM_VALIDATION_SCENES = 200
-# Training takes the seed of the run, which nobody sets to this.
+# Training draws its scenes from the seed of the run, which is unlikely to be this one.
 _VALIDATION_SEED = 1_961_062_207
 
 
@@ -23,17 +24,18 @@ def open_source(
     split: str | None = None,
     seed: int = 0,
 ) -> ImageSource:
-    """Opens a data set by its name.
+    """Opens a data set by its name or path.
 
     Args:
         data: `"scenes"`, a COCO JSON file, or a VOC folder.
-        images: the folder of the images, if it is not where the readers look.
-        split: of a VOC folder; of the scenes, `"train"` or None is the endless series
-            and any other the fixed one. A JSON file has none.
-        seed: of the endless series of scenes.
+        images: the folder of the images; None looks in the usual places.
+        split: the split of a VOC folder. For scenes, `"train"` or None gives endless
+            scenes, and any other value gives the fixed validation scenes. A JSON file
+            has no splits.
+        seed: the seed of the endless scenes.
 
     Raises:
-        ValueError: `data` is none of these, or cannot be read.
+        ValueError: `data` is none of the three, or cannot be read.
     """
     if data == "scenes":
         if split in ("train", None):
@@ -46,16 +48,16 @@ def open_source(
         return read_coco(path, images)
     raise ValueError(
         "Data needs to be `scenes`, a COCO JSON file or a VOC folder, got "
-        f"{str(data)!r}, which is not there."
+        f"{str(data)!r}, which does not exist."
     )
 
 
 class Subset(ImageSource):
-    """Some images of another source.
+    """A selection of the images in another source.
 
     Args:
-        source: the other one.
-        rows: which images.
+        source: the other source.
+        rows: the rows of the images to select.
     """
 
     def __init__(self, source: ImageSource, rows: Sequence[int]) -> None:
@@ -87,8 +89,9 @@ def split_source(
 
     Args:
         source: at least two images.
-        fraction: of the images that become validation images, at least one.
-        seed: gives another division.
+        fraction: share of the images that become validation images; at least one image
+            does.
+        seed: another seed gives another division.
 
     Returns:
         The images for training, then those for validation, in the source's order. An
@@ -99,9 +102,10 @@ def split_source(
     """
     if is_endless(source) or len(source) < 2 or not 0.0 < fraction < 1.0:
         raise ValueError(
-            "split_source needs a fraction between 0 and 1 of a source with an end and "
-            f"at least two images, got {fraction} of {len(source)} images."
+            "split_source needs a fraction between 0 and 1 and a finite source of at "
+            f"least two images, got {fraction} and {len(source)} images."
         )
+    # Images are ordered by the hash of their names; the first are for validation.
     names = [source.truth(row).name for row in range(len(source))]
     digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
     order = np.array(sorted(range(len(names)), key=digests.__getitem__))

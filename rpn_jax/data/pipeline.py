@@ -1,7 +1,7 @@
 """Batches of images and boxes, read and resized by threads.
 
-A training batch is a function of the seed and its step: neither the number of threads,
-nor that of processes, nor where a run was resumed, makes a difference.
+A training batch is a function of the seed and the step alone. It does not depend on the
+number of threads or processes, or on the step from which a run was resumed.
 """
 
 import functools
@@ -16,8 +16,8 @@ from .batch import Batch, Loader
 from .buckets import Buckets, fit_buckets, plan_epoch
 from .image_source import ENDLESS, ImageSource
 
-_IMAGE_STREAM = 2  # sets these random numbers apart from those of the epochs
-_UNBOUNDED = 2**62  # more images than any run sees
+_IMAGE_STREAM = 2  # keeps these random numbers apart from those that shuffle epochs
+_UNBOUNDED = 2**62  # more images than any run reads
 
 
 def steps_per_epoch(
@@ -27,8 +27,8 @@ def steps_per_epoch(
 
     Args:
         source: the images.
-        config: of the pipeline.
-        batch_size: images in a batch, of all processes together.
+        config: the sizes of the images, which decide how many share a batch shape.
+        batch_size: number of images in a batch, over all processes.
 
     Raises:
         ValueError: the source is endless.
@@ -48,29 +48,29 @@ def train_batches(
     process_count: int = 1,
     num_threads: int = 2,
 ) -> Generator[Batch, None, None]:
-    """Shuffled and augmented batches without end, each of images of one shape.
+    """Yields shuffled and augmented batches without end, each of images of one shape.
 
-    Each epoch holds every image once; the last batch of a shape is filled up with
-    some of its images again. The images of an endless source come in order instead,
-    as they are random themselves.
+    Each epoch holds every image once, except that some images of a shape come again to
+    fill its last batch. An endless source is random already, so its images come in
+    order.
 
     Args:
         source: the images.
-        config: sizes and augmentation.
-        batch_size: images in a batch, of all processes together.
-        seed: decides order and augmentation.
-        start_step: the batch to begin with: what a run that stopped resumes from.
-        process_index: which of the processes asks.
-        process_count: how many processes share every batch.
-        num_threads: how many images are read at a time; 0 reads in this thread.
+        config: sizes and augmentation of the images.
+        batch_size: number of images in a batch, over all processes.
+        seed: decides the order and the augmentation.
+        start_step: the step of the first batch; a resumed run continues from here.
+        process_index: index of this process.
+        process_count: number of processes that share every batch.
+        num_threads: number of images that are read at a time; 0 reads in this thread.
 
     Returns:
-        The batches of this process, of `batch_size / process_count` images. An image
-        that cannot be decoded is replaced by the next one of the same shape.
+        The batches of this process, of `batch_size / process_count` images. The next
+        image of the same shape replaces an image that cannot be decoded.
 
     Raises:
-        ValueError: a number is out of range, or the batch cannot be divided evenly;
-            while iterating, that not one image of a shape can be decoded.
+        ValueError: a number is out of range, or the batch cannot be divided evenly.
+        ImageError: while iterating, if no image of a shape can be decoded.
     """
     if seed < 0 or start_step < 0:
         raise ValueError(
@@ -82,6 +82,8 @@ def train_batches(
     loader = Loader(source, config)
     locate = _locate_in_epochs(buckets, batch_size, seed)
 
+    # Places count the images of this process from the first step on. The random numbers
+    # depend on the step and on the slot in the whole batch, not on the process.
     def load(place: int) -> Batch:
         step, slot = divmod(place, share)
         slot += process_index * share
@@ -105,26 +107,29 @@ def eval_batches(
     process_count: int = 1,
     num_threads: int = 2,
 ) -> Generator[Batch, None, None]:
-    """Every image once, without augmentation: shape by shape, in the source's order.
+    """Yields every image once without augmentation, shape by shape.
+
+    Images of one shape come in the order of the source.
 
     Args:
         source: the images.
-        config: sizes; its augmentation is left out, so that the shapes are those of
-            `bucket_shapes(source, config.for_evaluation())`.
-        batch_size: images in a batch, of all processes together.
-        process_index: which of the processes asks.
-        process_count: how many processes share every batch.
-        num_threads: how many images are read at a time; 0 reads in this thread.
+        config: sizes of the images. The augmentation is ignored, so the shapes are
+            those of `bucket_shapes(source, config.for_evaluation())`.
+        batch_size: number of images in a batch, over all processes.
+        process_index: index of this process.
+        process_count: number of processes that share every batch.
+        num_threads: number of images that are read at a time; 0 reads in this thread.
 
     Returns:
-        The batches of this process, of `batch_size / process_count` images. A row of
-        -1 marks the places that the last batch of a shape has left, and the images
-        that cannot be decoded.
+        The batches of this process, of `batch_size / process_count` images. A row of -1
+        marks an empty place at the end of a shape's last batch, and an image that
+        cannot be decoded.
 
     Raises:
         ValueError: a number is out of range, the batch cannot be divided evenly, or
             the source is endless.
     """
+    # The rows of every batch and its shape are listed before anything is read.
     share = _share(batch_size, process_index, process_count)
     config = config.for_evaluation()
     buckets = fit_buckets(source, config)
@@ -144,7 +149,7 @@ def eval_batches(
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> int:
-    """How many images of a batch one process reads."""
+    """The number of images of a batch that one process reads."""
     if not (0 <= process_index < process_count and batch_size >= 1):
         raise ValueError(
             "A pipeline needs a batch_size of at least 1 and 0 <= process_index < "
@@ -161,10 +166,11 @@ def _share(batch_size: int, process_index: int, process_count: int) -> int:
 def _finite_rows(
     source: ImageSource, buckets: Buckets
 ) -> tuple[Int[np.ndarray, " n"], ...]:
+    """The rows of the images of each shape, for a source that has epochs."""
     if buckets.rows is None:
         raise ValueError(
-            f"An endless source ({type(source).__name__}) has no epoch. Give it a "
-            "number of images, or count in steps."
+            f"An epoch needs a finite source, got an endless {type(source).__name__}. "
+            "Give it a number of images, or count in steps."
         )
     return buckets.rows
 
@@ -172,10 +178,11 @@ def _finite_rows(
 def _locate_in_epochs(
     buckets: Buckets, batch_size: int, seed: int
 ) -> Callable[[int, int], tuple[int, int]]:
-    """From step and place in the batch to the row of an image and its bucket."""
+    """A function from the step and the slot in the batch to an image and its bucket."""
     if buckets.rows is None:
         return lambda step, slot: ((step * batch_size + slot) % ENDLESS, 0)
-    # Threads may be reading the end of one epoch and the beginning of the next.
+    # Two plans are kept, because threads may read the end of one epoch and the
+    # beginning of the next at the same time.
     plan = functools.lru_cache(maxsize=2)(
         functools.partial(plan_epoch, buckets, batch_size, seed)
     )
@@ -193,6 +200,7 @@ def _locate_in_epochs(
 
 
 def _padded(rows: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "steps b"]:
+    """The rows of an evaluation in batches; -1 fills the last one."""
     missing = -len(rows) % batch_size
     return np.pad(rows, (0, missing), constant_values=-1).reshape(-1, batch_size)
 
@@ -200,6 +208,8 @@ def _padded(rows: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "st
 def _iterate(
     images: grain.MapDataset[Batch], share: int, num_threads: int
 ) -> Generator[Batch, None, None]:
+    """Reads images in threads, and stacks every `share` of them into a batch."""
+    # Two batches are read ahead, and one image per thread, so that no thread waits.
     options = grain.ReadOptions(
         num_threads=num_threads,
         prefetch_buffer_size=(2 * share + num_threads) if num_threads else 0,

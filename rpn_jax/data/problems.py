@@ -1,41 +1,41 @@
-"""What can be wrong with a data set, what is done about it, and how often it was."""
+"""The problems that a data set can have, the rule for each, and a count of each."""
 
 import collections
 import enum
 
-_EXAMPLES = 3  # of each problem that a summary names
+_EXAMPLES = 3  # number of files that a summary names per problem
 
 
 class Problem(enum.StrEnum):
-    """What is wrong, and the rule that the readers follow."""
+    """A problem, and the rule that the readers follow."""
 
-    NO_NAME = "image without a file name or with a damaged id: left out"
-    REPEATED_IMAGE = "image listed again under the same id: left out"
-    OTHER_ID = "image id is not a whole number: numbered anew"
-    OUTSIDE_FOLDER = "file name leads out of the image folder: image left out"
-    MISSING_FILE = "image file not found: image left out"
-    RENAMED_FILE = "image file found with another extension or case: taken"
-    BAD_FILE = "image file not readable: image left out"
-    TOO_LARGE = "image has more pixels than Pillow deems safe: left out"
-    OTHER_SIZE = "annotated image size is not the file's: the file's taken"
-    TURNED = "boxes of an image that EXIF turns, drawn before: turned with it"
-    NO_BOX = "image without an object: kept, as background"
-    BAD_XML = "annotation file damaged, or with XML entities: image left out"
-    MISSING_XML = "image of the split without an annotation file: left out"
-    UNLISTED_IMAGE = "annotation of an image that is not listed: left out"
-    BAD_BOX = "box is not four finite numbers: left out"
-    INVERTED_BOX = "box inverted: its corners exchanged"
-    CLIPPED_BOX = "box reaches beyond the image: clipped"
-    THIN_BOX = "box at most one pixel wide or high in the image: left out"
-    REPEATED_BOX = "box given twice for one category: once left out"
-    OTHER_AREA = "area of an object missing or not above 0: that of its box taken"
+    NO_NAME = "image has no file name or no valid id: image is left out"
+    REPEATED_IMAGE = "image is listed again under the same id: repetition is left out"
+    OTHER_ID = "image id is not a whole number: image gets a free number"
+    OUTSIDE_FOLDER = "file name leads out of the image folder: image is left out"
+    MISSING_FILE = "image file not found: image is left out"
+    RENAMED_FILE = "image file has another extension or case: that file is used"
+    BAD_FILE = "image file cannot be read: image is left out"
+    TOO_LARGE = "image has more pixels than Pillow considers safe: image is left out"
+    OTHER_SIZE = "annotated size differs from the file's: the file's size is used"
+    TURNED = "box was drawn before EXIF turned the image: box is turned too"
+    NO_BOX = "image has no object: image is kept as background"
+    BAD_XML = "annotation file is damaged or has XML entities: image is left out"
+    MISSING_XML = "image of the split has no annotation file: image is left out"
+    UNLISTED_IMAGE = "annotation belongs to no listed image: annotation is left out"
+    BAD_BOX = "box is not four finite numbers: box is left out"
+    INVERTED_BOX = "box has inverted corners: corners are exchanged"
+    CLIPPED_BOX = "box reaches beyond the image: box is clipped"
+    THIN_BOX = "box is at most one pixel wide or high in the image: box is left out"
+    REPEATED_BOX = "box is listed again in the same category: repetition is left out"
+    OTHER_AREA = "object has no area above 0: the area of its box is used"
 
 
 class Problems:
-    """Counts what had to be repaired or left out, and keeps the first examples.
+    """Counts what was repaired or left out, and keeps the first examples.
 
     Attributes:
-        counts: how often each problem was met.
+        counts: number of times that each problem was met.
     """
 
     def __init__(self) -> None:
@@ -46,9 +46,9 @@ class Problems:
         """Counts a problem.
 
         Args:
-            problem: what is wrong.
-            where: in which file, as a rule.
-            times: how often; 0 counts nothing.
+            problem: the problem.
+            where: the place, usually a file name, that may serve as an example.
+            times: number of occurrences; 0 counts nothing.
         """
         if times <= 0:
             return
@@ -58,7 +58,7 @@ class Problems:
             examples.append(where)
 
     def summary(self) -> list[str]:
-        """A line for each problem with its first examples, the most frequent first."""
+        """One line per problem with its first examples, the most frequent first."""
         return [
             f"{times} x {problem} (first in {', '.join(self._examples[problem])})"
             for problem, times in self.counts.most_common()

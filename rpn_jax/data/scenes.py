@@ -1,4 +1,4 @@
-"""A data set without files: pictures drawn by program, and their boxes."""
+"""A data set without files: synthetic images and their boxes."""
 
 import functools
 
@@ -10,14 +10,14 @@ from .problems import Problems
 
 
 class Scenes(ImageSource):
-    """Textured shapes on clutter, the same on every machine; some are empty.
+    """Synthetic images of textured shapes on clutter, the same on every machine.
 
-    A picture is a function of the seed and its row alone.
+    An image is a function of the seed and the row alone. Some images have no shape.
 
     Args:
-        seed: names the series of pictures; another seed gives other pictures.
-        num_images: how many there are; None has no end.
-        size: `(height, width)` of every picture.
+        seed: another seed gives other images.
+        num_images: number of images; None makes the source endless.
+        size: `(height, width)` of every image.
 
     Raises:
         ValueError: the seed is negative, or a number or size is too small.
@@ -33,27 +33,30 @@ class Scenes(ImageSource):
         self._length = ENDLESS if num_images is None else num_images
         if seed < 0 or self._length < 1 or min(size) < 2 * MIN_SIDE:
             raise ValueError(
-                "Scenes needs a seed of at least 0, a picture, and sides of at least "
+                "Scenes needs a seed of at least 0, an image, and sides of at least "
                 f"{2 * MIN_SIDE} pixels, got {seed}, {num_images} and {size}."
             )
         self.problems = Problems()
-        # One row in memory, repeated.
+        # All images have one size, so a broadcast array holds it once.
         self.image_sizes = np.broadcast_to(np.array(size), (self._length, 2))
         self.num_boxes = np.broadcast_to(np.array(MAX_SHAPES), (self._length,))
-        # A picture is asked for its boxes and its pixels, one after the other.
+        # The boxes and the pixels of an image are read one after the other, by a few
+        # threads at a time. The cache saves drawing the image twice.
         self._scene = functools.lru_cache(maxsize=32)(self._draw)
 
     def __len__(self) -> int:
         return self._length
 
     def truth(self, row: int) -> GroundTruth:
-        """The boxes of a picture, of which none is a crowd."""
+        """The boxes of an image, none of which is an ignored region."""
         _, boxes, areas = self._scene(row)
-        is_crowd = np.zeros(len(boxes), bool)
-        return GroundTruth(row, self._size, boxes, is_crowd, areas, f"scene_{row:06d}")
+        is_ignored = np.zeros(len(boxes), bool)
+        return GroundTruth(
+            row, self._size, boxes, is_ignored, areas, f"scene_{row:06d}"
+        )
 
     def decode(self, row: int) -> Decoded:
-        """The pixels of a picture, which are always complete."""
+        """The pixels of an image, which are always complete."""
         return Decoded(self._scene(row).pixels, truncated=False)
 
     def _draw(self, row: int) -> Scene:

@@ -1,8 +1,8 @@
 """Reads annotations in PASCAL VOC's XML format.
 
-Coordinates are 1-based pixels, both ends included, so that a box begins one pixel left
-of `xmin` and above `ymin`. Difficult objects become regions to ignore. XML entities are
-not expanded. `Problem` has the other rules.
+Coordinates in the files name 1-based pixels, and a box includes its last pixel. So 1 is
+subtracted from `xmin` and `ymin`. An object with `difficult` 1 becomes an ignored
+region. XML entities are not expanded. `Problem` lists the other rules.
 """
 
 import math
@@ -26,14 +26,15 @@ def read_voc(
     """Opens a data set in PASCAL VOC's format.
 
     Args:
-        folder: holds the XML files, or their folder `Annotations`.
-        split: the images of `ImageSets/Main/<split>.txt`, where there are such lists;
-            otherwise all.
-        images: the folder of the images. By default `JPEGImages` or `images` in the
-            folder or beside it, or a folder of XML files: whichever has the images.
+        folder: the folder that holds the XML files, or their folder `Annotations`.
+        split: selects the images listed in `ImageSets/Main/<split>.txt`. None selects
+            all images, and so does a folder without such lists.
+        images: the folder of the images. None looks for `JPEGImages` and `images` in
+            the folder and beside it, and in the folders of XML files, and uses the one
+            that has the images.
 
     Returns:
-        The images by name or in the order of the list, numbered from 1.
+        The images in the order of the list, or sorted by name, numbered from 1.
 
     Raises:
         ValueError: there is no XML file or no such split, or no image or no object is
@@ -61,16 +62,17 @@ def read_voc(
 
 
 def voc_splits(folder: str | pathlib.Path) -> tuple[str, ...]:
-    """The names that `split` of `read_voc` can have, which may be none.
+    """Lists the possible values of `split` in `read_voc`; there may be none.
 
     Args:
-        folder: of the data set.
+        folder: the folder of the data set.
     """
     lists = pathlib.Path(folder).glob("ImageSets/Main/*.txt")
     return tuple(sorted(path.stem for path in lists))
 
 
 def _annotation_folder(root: pathlib.Path) -> pathlib.Path:
+    """The folder that holds the XML files: `Annotations` if it exists, else `root`."""
     names = ("Annotations", "annotations")
     return next((root / name for name in names if (root / name).is_dir()), root)
 
@@ -78,6 +80,7 @@ def _annotation_folder(root: pathlib.Path) -> pathlib.Path:
 def _list_files(
     root: pathlib.Path, split: str | None, problems: Problems
 ) -> list[pathlib.Path]:
+    """The annotation files of a split, or all of them."""
     folder = _annotation_folder(root)
     splits = voc_splits(root)
     if split is None or not splits:
@@ -102,10 +105,11 @@ def _list_files(
 def _listed_files(
     text: str, folder: ImageFolder, problems: Problems
 ) -> list[pathlib.Path]:
-    """The annotation files of the names in a list, each once."""
+    """The annotation files whose names are in a list, each once."""
     files: dict[pathlib.Path, None] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
-        # The list of a class has a number after the name, which may hold spaces.
+        # The list of a class has a number after the name of the image. But a name may
+        # hold spaces itself, so the whole line comes first.
         names = [line, line.rsplit(maxsplit=1)[0]]
         found = [folder.find(f"{name}.xml") for name in names]
         path, problem = next((f for f in found if f[0] is not None), found[0])
@@ -120,6 +124,7 @@ def _listed_files(
 
 
 def _parse(file: pathlib.Path, problems: Problems) -> ElementTree.Element | None:
+    """The root element of an annotation file, or None if it is not usable."""
     try:
         root = defusedxml.ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, ValueError, LookupError, OSError):
@@ -133,7 +138,11 @@ def _parse(file: pathlib.Path, problems: Problems) -> ElementTree.Element | None
 def _read_image(
     number: int, file: pathlib.Path, root: ElementTree.Element, problems: Problems
 ) -> Annotated:
-    """Files are named after their image; what `filename` says is often outdated."""
+    """Reads the annotations of one image.
+
+    An annotation file has the name of its image. That name comes before the element
+    `filename`, which is often outdated.
+    """
     filename = (root.findtext("filename") or "").strip()
     extension = pathlib.PurePath(filename).suffix or ".jpg"
     own_name = file.stem + extension
@@ -150,12 +159,13 @@ def _read_image(
 def _read_boxes(
     objects: list[ElementTree.Element], where: str, problems: Problems
 ) -> Boxes:
+    """Reads the boxes of one image, and applies the rules that need no image file."""
     sides = ("xmin", "ymin", "xmax", "ymax")
     names = [item.findtext("name") for item in objects]
     corners = [[_to_float(i, f"bndbox/{side}") for side in sides] for i in objects]
     boxes = Boxes(
         corners=np.array(corners).reshape(-1, 4),
-        is_crowd=np.array([_to_float(i, "difficult") == 1.0 for i in objects], bool),
+        is_ignored=np.array([_to_float(i, "difficult") == 1.0 for i in objects], bool),
         areas=np.zeros(len(objects)),
         categories=np.array([names.index(name) for name in names], float),
     )
@@ -164,7 +174,7 @@ def _read_boxes(
 
 
 def _to_float(element: ElementTree.Element, path: str) -> float:
-    """The number in an element, or NaN."""
+    """The number in a child element, or NaN."""
     try:
         return float(element.findtext(path) or "nan")
     except ValueError:

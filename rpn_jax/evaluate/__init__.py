@@ -1,4 +1,4 @@
-"""How many objects the proposals find: average recall, and proposals as files."""
+"""Evaluates proposals: average recall, and files of proposals."""
 
 from ..tables import format_table as format_table
 from .coco_files import read_coco_results as read_coco_results

@@ -1,4 +1,4 @@
-"""Proposals as a COCO results file."""
+"""Writes and reads proposals as COCO results files."""
 
 import json
 import os
@@ -13,17 +13,18 @@ from .recall_report import ImageProposals, checked
 def write_coco_results(
     path: str | os.PathLike[str], proposals: Sequence[ImageProposals]
 ) -> None:
-    """Writes proposals in the form that COCO's tools read: a list of detections.
+    """Writes proposals as a list of detections, which COCO's tools can read.
 
-    Each has `image_id`, `category_id` 1, `bbox` as `[x, y, width, height]` to a
-    thousandth of a pixel and `score`. An image without proposals leaves no trace.
+    Each detection has `image_id`, `category_id` 1, `bbox` as `[x, y, width, height]`
+    and `score`. Coordinates have three decimal places. An image without proposals does
+    not appear in the file.
 
     Args:
-        path: of the JSON file.
-        proposals: of any images.
+        path: the JSON file to write.
+        proposals: the proposals of every image.
 
     Raises:
-        ValueError: boxes or scores are not finite, or not as many.
+        ValueError: boxes or scores are not finite, or their numbers differ.
     """
     with pathlib.Path(path).open("w", encoding="utf-8") as file:
         images = (checked(image, "write_coco_results") for image in proposals)
@@ -35,16 +36,16 @@ def write_coco_results(
 
 
 def read_coco_results(path: str | os.PathLike[str]) -> list[ImageProposals]:
-    """Reads what `write_coco_results` writes, or another's class-agnostic results.
+    """Reads class-agnostic detections, from `write_coco_results` or another tool.
 
     Args:
-        path: of the JSON file.
+        path: the JSON file to read.
 
     Returns:
         The proposals of each image, in the order of the file.
 
     Raises:
-        ValueError: the file is no JSON, or no list of boxes with scores.
+        ValueError: the file is not JSON, or not a list of boxes with scores.
     """
     try:
         rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
@@ -56,7 +57,7 @@ def read_coco_results(path: str | os.PathLike[str]) -> list[ImageProposals]:
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             "read_coco_results needs a JSON list of objects with image_id, bbox and "
-            f"score, got {path}, in which this is wrong: {error!r}."
+            f"score, got {path}, which fails with {error!r}."
         ) from error
     tables = {image_id: np.array(rows, np.float32) for image_id, rows in found.items()}
     return [
@@ -68,6 +69,7 @@ def read_coco_results(path: str | os.PathLike[str]) -> list[ImageProposals]:
 
 
 def _lines(image: ImageProposals) -> list[str]:
+    """The detections of one image, a line of JSON each."""
     boxes = image.boxes.astype(float)
     boxes[:, 2:] -= boxes[:, :2]
     return [

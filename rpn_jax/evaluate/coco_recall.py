@@ -1,4 +1,4 @@
-"""Recall as COCO counts it, by faster-coco-eval."""
+"""Recall as COCO counts it, computed by faster-coco-eval."""
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -9,14 +9,16 @@ from .recall_report import CURVE_LIMITS, IOU_THRESHOLDS, SIZES, in_sizes
 
 
 def count_by_coco(overlaps: Overlaps) -> Float[np.ndarray, "t s l"]:
-    """Objects found, by IoU, size and number of proposals.
+    """Counts the objects that are found, by IoU, size and number of proposals.
 
-    The proposals choose, the best score first, each the object that it overlaps most
-    among those that are left. Crowds take only what has found no object, and a proposal
-    that overlaps no object by enough changes nothing but the places of those behind it;
-    so both are left out, and each number of proposals is evaluated by itself.
+    Proposals are matched in the order of their scores. Each takes the object that it
+    overlaps most among the objects that are left. Two kinds of rows cannot change the
+    result and are left out. Ignored regions only take proposals that found no object.
+    A proposal that overlaps no object enough only takes a place among the best ones.
     """
     objects, candidates, _ = overlaps
+    # Candidates keep their rank among all proposals, so each limit selects by rank and
+    # is evaluated separately.
     found = np.zeros((len(IOU_THRESHOLDS), len(SIZES), len(CURVE_LIMITS)))
     num_objects = in_sizes(objects.areas).sum(axis=1)
     if not len(objects.boxes):
@@ -30,9 +32,10 @@ def count_by_coco(overlaps: Overlaps) -> Float[np.ndarray, "t s l"]:
 
 
 def _recall(truth: COCO, candidates: Candidates) -> Float[np.ndarray, "t s"]:
-    """Recall at `IOU_THRESHOLDS` for `SIZES`; 0 for a size without objects."""
+    """Recall at each IoU threshold for each size; 0 for a size without objects."""
     evaluation = COCOeval_faster(
         truth,
+        # COCO sorts by score, so the negative rank stands for it.
         _dataset(candidates.boxes, candidates.image, -candidates.rank.astype(float)),
         "bbox",
         ranges={size: list(limits) for size, limits in SIZES.items() if size != "all"},
@@ -41,7 +44,8 @@ def _recall(truth: COCO, candidates: Candidates) -> Float[np.ndarray, "t s"]:
     evaluation.params.useCats = 0
     evaluation.params.maxDets = [CURVE_LIMITS[-1]]
     evaluation.params.iouThrs = np.array(IOU_THRESHOLDS)
-    evaluation.params.recThrs = np.zeros(1)  # of the precision, which nobody asks for
+    # The precision is not used, so it is sampled at a single recall.
+    evaluation.params.recThrs = np.zeros(1)
     evaluation.evaluate()
     return np.maximum(evaluation.eval["recall"][:, 0, :, 0], 0.0)
 
@@ -51,7 +55,7 @@ def _dataset(
     image: Int[np.ndarray, " n"],
     value: Float[np.ndarray, " n"],
 ) -> COCO:
-    """Boxes as COCO wants them, with a value that is the area or the score."""
+    """Boxes in COCO's format. `value` is both their area and their score."""
     sides = boxes[:, 2:] - boxes[:, :2]
     columns = image, np.concatenate([boxes[:, :2], sides], axis=1), value
     rows = zip(*(column.tolist() for column in columns), strict=True)

@@ -1,9 +1,9 @@
 """Recall as detectron2 counts it: `_evaluate_box_proposals` of its COCO evaluator.
 
-Whatever the scores, the proposal and the object that overlap most are paired first,
-then the closest of those that are left, and so on; thresholds on their IoU come
-afterwards. Where detectron2 leaves out the images without any proposal, their objects
-count as missed here.
+Scores play no role in the pairing. The proposal and the object that overlap most are
+paired first, then the closest pair that is left, and so on. The IoU thresholds apply
+afterwards. There is one difference: detectron2 leaves out images without any proposal,
+but here their objects count as missed.
 """
 
 import numpy as np
@@ -14,12 +14,13 @@ from .recall_report import CURVE_LIMITS, IOU_THRESHOLDS, SIZES, in_sizes
 
 
 def count_by_detectron2(overlaps: Overlaps) -> Float[np.ndarray, "t s l"]:
-    """Objects found, by IoU, size and number of proposals.
+    """Counts the objects that are found, by IoU, size and number of proposals.
 
-    Pairs of too little overlap to count would come last, so they can be left out.
+    Pairs below the lowest threshold would be taken last and never count, so `overlaps`
+    need not have them.
     """
     objects, candidates, pairs = overlaps
-    # Equal overlaps: the first object, then the best score.
+    # Pairs of equal overlap come in the order of objects, then of scores.
     order = np.lexsort((pairs.candidate_row, pairs.object_row, -pairs.iou))
     pairs = Pairs(*(column[order] for column in pairs))
     thresholds = np.array(IOU_THRESHOLDS)[:, None]
@@ -34,10 +35,12 @@ def count_by_detectron2(overlaps: Overlaps) -> Float[np.ndarray, "t s l"]:
 
 
 def _closest_first(pairs: Pairs) -> Float[np.ndarray, " taken"]:
-    """Overlaps of the pairs that are taken: one for an object or a proposal at most.
+    """The overlaps of the pairs that greedy pairing takes, from sorted pairs.
 
-    A pair that is the first of its object and of its candidate is taken whatever the
-    others do, so each round takes all of those, in all images at once.
+    Greedy pairing takes the first pair, drops all others of its object and of its
+    candidate, and repeats. A pair that is the first of both its object and its
+    candidate cannot be dropped by an earlier one. So each round takes all such pairs at
+    once, in all images.
     """
     taken = [np.zeros(0)]
     while len(pairs.iou):
@@ -46,6 +49,7 @@ def _closest_first(pairs: Pairs) -> Float[np.ndarray, " taken"]:
             is_first &= np.isin(
                 np.arange(len(row)), np.unique(row, return_index=True)[1]
             )
+        # Whoever was paired leaves, and the next round pairs the others.
         chosen = pairs.where(is_first)
         taken.append(chosen.iou)
         is_used = np.isin(pairs.object_row, chosen.object_row)

@@ -1,4 +1,4 @@
-"""The proposals that may find an object, over all images of a data set."""
+"""Gathers objects and the proposals that may find them, over all images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,16 +9,18 @@ from ..core._typing import Bool, Float, Int
 from ..data.image_source import GroundTruth
 from .recall_report import IOU_THRESHOLDS, ImageProposals
 
-_LOWEST_IOU = IOU_THRESHOLDS[0] - 0.01  # below the threshold by more than any rounding
+# Proposals below this IoU find nothing. The margin is larger than any rounding error,
+# so the evaluation itself decides about pairs close to the lowest threshold.
+_LOWEST_IOU = IOU_THRESHOLDS[0] - 0.01
 
 
 class Objects(NamedTuple):
-    """What should be found: the boxes of all images that are no crowds.
+    """The objects of all images, without ignored regions.
 
     Attributes:
-        boxes: `[o 4]` pixels of the original image.
-        areas: `[o]` square pixels, for the size.
-        image: `[o]` number of the image.
+        boxes: `[o 4]` in pixels of the original image.
+        areas: `[o]` in square pixels; they decide the size of the object.
+        image: `[o]` index of the image.
     """
 
     boxes: Float[np.ndarray, "o 4"]
@@ -27,12 +29,12 @@ class Objects(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The proposals that overlap some object by enough to find it.
+    """The proposals that overlap some object enough to find it.
 
     Attributes:
-        boxes: `[p 4]` pixels of the original image.
-        rank: `[p]` place among all proposals of the image, the highest score is 0.
-        image: `[p]` number of the image.
+        boxes: `[p 4]` in pixels of the original image.
+        rank: `[p]` rank among all proposals of the image; the highest score has rank 0.
+        image: `[p]` index of the image.
     """
 
     boxes: Float[np.ndarray, "p 4"]
@@ -41,12 +43,12 @@ class Candidates(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Which objects and candidates overlap by enough.
+    """The pairs of an object and a candidate that overlap enough.
 
     Attributes:
-        object_row: `[q]` row of `Objects`.
-        candidate_row: `[q]` row of `Candidates`.
-        iou: `[q]` their overlap.
+        object_row: `[q]` row of the object in `Objects`.
+        candidate_row: `[q]` row of the candidate in `Candidates`.
+        iou: `[q]` IoU of the two.
     """
 
     object_row: Int[np.ndarray, " q"]
@@ -54,12 +56,12 @@ class Pairs(NamedTuple):
     iou: Float[np.ndarray, " q"]
 
     def where(self, kept: Bool[np.ndarray, " q"]) -> "Pairs":
-        """The pairs of a mask."""
+        """The pairs for which `kept` is true."""
         return Pairs(*(column[kept] for column in self))
 
 
 class Overlaps(NamedTuple):
-    """All that the recall of a data set depends on."""
+    """Everything that the recall over a data set depends on."""
 
     objects: Objects
     candidates: Candidates
@@ -69,13 +71,15 @@ class Overlaps(NamedTuple):
 def find_overlaps(
     truths: Sequence[GroundTruth], proposals: Sequence[ImageProposals], limit: int
 ) -> Overlaps:
-    """Gathers objects, and the proposals and pairs that can count.
+    """Gathers objects, and the candidates and pairs that can count.
 
     Args:
-        truths: of every image.
-        proposals: of the same images, in the same order.
-        limit: how many proposals of an image count.
+        truths: the ground truth of every image.
+        proposals: the proposals of the same images, in the same order.
+        limit: number of proposals per image that count, the best scores first.
     """
+    # Each image numbers its rows from 0. Adding the rows of the images before it makes
+    # them rows of the concatenated arrays.
     found = [_nothing()]
     num_objects = num_candidates = 0
     for number, (truth, image) in enumerate(zip(truths, proposals, strict=True)):
@@ -95,9 +99,11 @@ def find_overlaps(
 def _of_image(
     truth: GroundTruth, image: ImageProposals, number: int, limit: int
 ) -> Overlaps:
+    """The objects, candidates and pairs of one image; rows count from 0."""
+    # After sorting by score, the position of a proposal is its rank.
     order = np.argsort(-image.scores, kind="stable")[:limit]
     boxes = image.boxes[order].astype(float)
-    is_object = ~truth.is_crowd
+    is_object = ~truth.is_ignored
     objects = truth.boxes[is_object].astype(float)
     iou = _pairwise_iou(objects, boxes)
     is_candidate = (iou >= _LOWEST_IOU).any(axis=0)
@@ -113,6 +119,7 @@ def _of_image(
 
 
 def _nothing() -> Overlaps:
+    """No objects, so that there is something to concatenate without images."""
     boxes, numbers, index = np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)
     return Overlaps(
         Objects(boxes, numbers, index),
@@ -124,7 +131,7 @@ def _nothing() -> Overlaps:
 def _pairwise_iou(
     a: Float[np.ndarray, "m 4"], b: Float[np.ndarray, "k 4"]
 ) -> Float[np.ndarray, "m k"]:
-    """`boxes.pairwise_iou` in NumPy: the shapes change with every image."""
+    """`boxes.pairwise_iou` in NumPy, because the shapes change with every image."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     overlap = np.maximum(high - low, 0.0).prod(axis=2)

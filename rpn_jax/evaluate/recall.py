@@ -1,4 +1,4 @@
-"""Evaluation: the recall of proposals over a data set."""
+"""Evaluates the recall of proposals over a data set."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,21 +23,22 @@ from .recall_report import (
 def evaluate(
     truths: Sequence[GroundTruth], proposals: Sequence[ImageProposals]
 ) -> Report:
-    """Average recall of class-agnostic proposals.
+    """Computes the average recall of class-agnostic proposals.
 
-    Counted twice: as COCO counts, by faster-coco-eval, and as detectron2 does.
+    The recall is counted in two ways: as COCO does, by faster-coco-eval, and as
+    detectron2 does.
 
     Args:
-        truths: of every image. Crowds are no objects to be found.
-        proposals: of the same images, in any order; an image may have none, or be left
-            out. Only the best 1,000 of an image count.
+        truths: the ground truth of every image. Ignored regions need not be found.
+        proposals: the proposals of the same images, in any order. An image may have
+            none, or be missing. Only the best 1,000 proposals of an image count.
 
     Returns:
         Recall by IoU, by size of the object and by number of proposals.
 
     Raises:
-        ValueError: an image comes twice, or has proposals and no truth, or has boxes or
-            scores that are not finite, or not as many.
+        ValueError: an image comes twice or has no ground truth, or its boxes and scores
+            are not finite or differ in number.
     """
     _check_images(truths, proposals)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
@@ -60,6 +61,7 @@ def evaluate(
 def _recall(
     found: Float[np.ndarray, "t s l"], num_objects: Int[np.ndarray, " s"]
 ) -> Recall:
+    """The share of objects found; NaN for a size without objects."""
     number = num_objects[None, :, None].astype(float)
     unknown = np.full(found.shape, np.nan)
     return Recall(np.divide(found, number, out=unknown, where=number > 0.0))
@@ -68,19 +70,20 @@ def _recall(
 def _check_images(
     truths: Sequence[GroundTruth], proposals: Sequence[ImageProposals]
 ) -> None:
+    """Raises an error if an image comes twice, or has proposals but no ground truth."""
     for name, images in (("truths", truths), ("proposals", proposals)):
         counts = Counter(image.image_id for image in images)
         twice = [image_id for image_id, number in counts.items() if number > 1]
         if twice:
             raise ValueError(
                 f"evaluate needs each image once, got {len(twice)} image ids more than "
-                f"once in {name}, {twice[0]} for example. Merge or rename those."
+                f"once in {name}, for example {twice[0]}. Merge or rename them."
             )
     known = {truth.image_id for truth in truths}
     unknown = [image.image_id for image in proposals if image.image_id not in known]
     if unknown:
         raise ValueError(
-            "evaluate needs the truth of every image with proposals, got "
-            f"{len(unknown)} images without, {unknown[0]} for example. Pass those of "
-            "one data set."
+            "evaluate needs the ground truth of every image with proposals, got "
+            f"{len(unknown)} images without, for example {unknown[0]}. Pass the ground "
+            "truth and the proposals of one data set."
         )

@@ -1,4 +1,4 @@
-"""What an evaluation takes and gives: proposals in, recall out, as text and numbers."""
+"""The input and the result of an evaluation: proposals, and recall as a report."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ from ..tables import format_table
 IOU_THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
 LIMITS: tuple[int, ...] = (1, 10, 100, 300, 1000)
 CURVE_LIMITS = tuple(sorted({*LIMITS, 2, 5, 20, 30, 50, 70, 200, 500, 700}))
-SIZES = {  # square pixels, both ends included; the ranges of COCO, then detectron2's
+# Ranges of area in square pixels, both ends included: first COCO's, then detectron2's.
+SIZES = {
     "all": (0.0, 1e10),
     "small": (0.0, 32.0**2),
     "medium": (32.0**2, 96.0**2),
@@ -23,7 +24,7 @@ SIZES = {  # square pixels, both ends included; the ranges of COCO, then detectr
 
 
 def in_sizes(areas: Float[np.ndarray, " m"]) -> Bool[np.ndarray, "s m"]:
-    """Which of the areas, in square pixels, lie in each of `SIZES`."""
+    """Whether each area, in square pixels, lies in each of `SIZES`."""
     low, high = np.array(list(SIZES.values())).T[:, :, None]
     return (areas[None] >= low) & (areas[None] <= high)
 
@@ -32,9 +33,9 @@ class ImageProposals(NamedTuple):
     """The proposals of one image.
 
     Attributes:
-        image_id: of the image, as in its `GroundTruth`.
+        image_id: the number of the image, as in its `GroundTruth`.
         boxes: `[k 4]` boxes `(x0, y0, x1, y1)` in pixels of the original image.
-        scores: `[k]` the higher, the surer. The order of the rows breaks ties.
+        scores: `[k]` confidence of each proposal; ties are broken by the order of rows.
     """
 
     image_id: int
@@ -43,14 +44,14 @@ class ImageProposals(NamedTuple):
 
 
 def checked(image: ImageProposals, asker: str) -> ImageProposals:
-    """The same proposals, once they are found fit to count.
+    """Checks proposals, and returns them.
 
     Args:
-        image: the proposals.
-        asker: the function that needs them, for the message.
+        image: the proposals of one image.
+        asker: the name of the calling function, for the message.
 
     Raises:
-        ValueError: boxes or scores are not finite, or not as many.
+        ValueError: boxes or scores are not finite, or their numbers differ.
     """
     number = len(image.scores)
     if image.boxes.shape != (number, 4) or image.scores.shape != (number,):
@@ -70,9 +71,9 @@ class Recall(NamedTuple):
     """The share of objects found, by one way of pairing proposals with objects.
 
     Attributes:
-        values: `[t s l]` by IoU (`IOU_THRESHOLDS`), by size of the object (`SIZES`) and
-            by number of proposals an image (`CURVE_LIMITS`); NaN for a size without
-            objects.
+        values: `[t s l]` recall by IoU threshold (`IOU_THRESHOLDS`), by size of the
+            object (`SIZES`) and by number of proposals per image (`CURVE_LIMITS`). NaN
+            for a size without objects.
     """
 
     values: Float[np.ndarray, "t s l"]
@@ -83,12 +84,12 @@ class Recall(NamedTuple):
         """Average recall (AR), or the recall at one IoU.
 
         Args:
-            limit: how many proposals of an image count, one of `CURVE_LIMITS`.
-            size: of the objects, a key of `SIZES`.
-            iou: one of `IOU_THRESHOLDS`; None averages over all of them.
+            limit: number of proposals per image that count, one of `CURVE_LIMITS`.
+            size: size of the objects, a key of `SIZES`.
+            iou: one of `IOU_THRESHOLDS`; None averages over all thresholds.
 
         Returns:
-            A share; NaN if there is no object of that size.
+            A share between 0 and 1; NaN if there is no object of that size.
         """
         by_iou = self.over_iou(limit, size=size)
         if iou is None:
@@ -98,24 +99,25 @@ class Recall(NamedTuple):
     def over_iou(
         self, limit: int = 1000, *, size: str = "all"
     ) -> Float[np.ndarray, " t"]:
-        """Recall at each of `IOU_THRESHOLDS`; arguments as in `average`."""
+        """Recall at each of `IOU_THRESHOLDS`; the arguments are those of `average`."""
         size_row = _position(size, tuple(SIZES), "size")
         return self.values[:, size_row, _position(limit, CURVE_LIMITS, "limit")]
 
     def over_limits(self, *, size: str = "all") -> Float[np.ndarray, " l"]:
-        """Average recall at each of `CURVE_LIMITS`, of the objects of one size."""
+        """Average recall of the objects of one size, at each of `CURVE_LIMITS`."""
         return self.values[:, _position(size, tuple(SIZES), "size")].mean(axis=0)
 
 
 class Report(NamedTuple):
-    """What `evaluate` finds.
+    """The result of `evaluate`.
 
     Attributes:
-        coco: recall as COCO counts it: proposals choose objects, by score.
-        detectron2: recall as detectron2 counts it: the closest pairs first.
-        num_images: how many images were evaluated.
-        num_objects: `[s]` objects that count, crowds excluded, for each of `SIZES`.
-        num_proposals: how many proposals there were in all.
+        coco: recall as COCO counts it: proposals choose objects in the order of scores.
+        detectron2: recall as detectron2 counts it: the closest pairs come first.
+        num_images: number of images that were evaluated.
+        num_objects: `[s]` number of objects in each of `SIZES`, which excludes ignored
+            regions.
+        num_proposals: number of proposals in all images.
     """
 
     coco: Recall
@@ -125,9 +127,9 @@ class Report(NamedTuple):
     num_proposals: int
 
     def table(self) -> str:
-        """Recall at each of `LIMITS`, as a Markdown table that is aligned for reading.
+        """The recall at each of `LIMITS`, as a Markdown table with aligned columns.
 
-        Sizes without objects have a dash, and detectron2's finer ones no row.
+        COCO's sizes without objects have dashes; detectron2's have no row.
         """
         header = ["recall", "objects", *(f"@{limit:,}" for limit in LIMITS)]
         ious = (("AR", None), ("IoU 0.50", 0.5), ("IoU 0.75", 0.75))
@@ -142,7 +144,7 @@ class Report(NamedTuple):
         return format_table([header, *rows])
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it in lists, numbers and strings, for JSON. NaN becomes None."""
+        """The report as lists, numbers and strings, for JSON. NaN becomes None."""
         return {
             "num_images": self.num_images,
             "num_objects": dict(zip(SIZES, self.num_objects.tolist(), strict=True)),
@@ -154,6 +156,7 @@ class Report(NamedTuple):
     def _row(
         self, recall: Recall, name: str, size: str, iou: float | None = None
     ) -> list[str]:
+        """A row of the table: a name, the number of objects, and recall by limit."""
         shares = [recall.average(limit, size=size, iou=iou) for limit in LIMITS]
         number = self.num_objects[tuple(SIZES).index(size)]
         cells = ["-" if np.isnan(share) else f"{share:.3f}" for share in shares]
@@ -161,6 +164,7 @@ class Report(NamedTuple):
 
 
 def _summary(recall: Recall) -> dict[str, Any]:
+    """Recall by name and number of proposals, then by size, for JSON."""
     shares = {"AR": None, "recall_0.50": 0.5, "recall_0.75": 0.75}
     return {
         f"{name}@{limit}": {
@@ -177,6 +181,7 @@ def _json_number(value: float) -> float | None:
 
 
 def _position(wanted: object, known: tuple, what: str) -> int:
+    """The index of a value among those that were evaluated."""
     if wanted not in known:
         raise ValueError(
             f"Recall needs a {what} that was evaluated, got {wanted!r}. Pass one of "

@@ -1,6 +1,6 @@
-"""Pictures with matplotlib: `plot_` makes a figure, `draw_` draws into one's own axes.
+"""Pictures with matplotlib: `plot_*` makes a figure, `draw_*` draws into given axes.
 
-Nothing here opens a window or changes matplotlib's settings. Save a figure with
+No function opens a window or changes matplotlib's settings. Save a figure with
 `figure.savefig(path)`.
 """
 

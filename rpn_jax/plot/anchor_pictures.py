@@ -1,6 +1,7 @@
-"""Pictures of anchors: where they are, how they are labelled, what a head says."""
+"""Pictures of anchors: their places, their labels, and values per anchor."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,39 +17,35 @@ from .canvas import Pixels
 def draw_anchors(
     ax: Axes, grid: AnchorGrid, *, level: int = 0, cell: tuple[int, int] | None = None
 ) -> None:
-    """Draws the origins of a level's cells, and all anchors of one of them.
+    """Draws the origins of all cells of a level, and all anchors of one cell.
 
     Args:
-        ax: where to draw, on an image as a rule.
+        ax: the axes to draw into, usually those of an image.
         grid: the anchors.
-        level: which feature map.
-        cell: `(row, column)`; None takes the one in the middle.
+        level: index of the level.
+        cell: `(row, column)` of the cell; None takes the cell in the middle.
     """
+    # A point marks the origin of each cell, and a larger one that of the chosen cell.
     chosen = grid.levels[level]
     height, width = chosen.shape
     row, column = cell or (height // 2, width // 2)
     x, y = np.meshgrid(chosen.origins(1), chosen.origins(0))
     step = f"{chosen.stride[0]} px" if len(set(chosen.stride)) == 1 else chosen.stride
-    ax.scatter(
-        x,
-        y,
-        s=4,
-        color="white",
-        edgecolors="black",
-        linewidths=0.4,
-        label=f"{height} x {width} cells, every {step}",
-    )
+    label = f"{height} x {width} cells, every {step}"
+    _draw_points(ax, x, y, "white", label, s=4, edgecolors="black", linewidths=0.4)
+    ax.scatter(x[row, column], y[row, column], s=30, color="black", zorder=3)
+    # The edges of a level are those of each shape in each row and column.
     edges = *chosen.x_edges(), *chosen.y_edges()
     left, right = (edge[:, column] for edge in edges[:2])
     top, bottom = (edge[:, row] for edge in edges[2:])
     boxes = np.stack([left, top, right, bottom], axis=1)
+    # The anchors of one aspect ratio share a colour and a line in the legend.
     sides = boxes[:, 2:] - boxes[:, :2]
     aspects = np.round(sides[:, 1] / sides[:, 0], 1)
     for aspect, color in zip(np.unique(aspects), _cycle(len(boxes)), strict=False):
         same = boxes[aspects == aspect]
-        label = f"{len(same)} anchors of one cell, height / width {aspect:g}"
+        label = f"anchors, height / width {aspect:g}"
         canvas.draw_boxes(ax, same, color, cased=True, label=label)
-    ax.scatter(x[row, column], y[row, column], s=30, color="black", zorder=3)
 
 
 def draw_labels(
@@ -61,33 +58,27 @@ def draw_labels(
 ) -> None:
     """Draws which anchors are positive, negative or ignored.
 
-    A positive is a box in the colour of its object, a negative a point in its middle,
-    and the cells of ignored anchors are grey.
+    A positive anchor is a box in the colour of its object. A negative anchor is a point
+    in its centre. A grey square marks a cell that has an ignored anchor.
 
     Args:
-        ax: where to draw, on the image as a rule.
+        ax: the axes to draw into, usually those of the image.
         grid: the anchors.
-        matches: their labels, before sampling.
+        matches: the labels of the anchors before sampling.
         gt_boxes: the objects, without padding rows.
-        sampled: labels after sampling, of which the positives and negatives are drawn;
-            None draws all positives, and no negatives.
+        sampled: the labels after sampling, which select the anchors to draw; None draws
+            all positive anchors and no negative ones.
     """
     before = np.asarray(matches.labels)
     after = before if sampled is None else np.asarray(sampled)
     boxes, gt_boxes = np.asarray(grid.boxes), np.asarray(gt_boxes)
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2.0
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2.0
     positive, negative = after == 1, (after == 0) & (sampled is not None)
-    ignored = before == -1
-    _draw_ignored(ax, grid, ignored)
-    ax.scatter(
-        *middle[negative].T,
-        s=14,
-        color=canvas.NEGATIVE,
-        edgecolors="white",
-        linewidths=0.5,
-        label=_counted("negative", negative, before == 0, sampled),
-        zorder=2.5,
-    )
+    # Later drawings lie on top: ignored cells, negatives, positives, objects.
+    _draw_ignored(ax, grid, before == -1)
+    label = _counted("negative", negative, before == 0, sampled)
+    x, y = centres[negative].T
+    _draw_points(ax, x, y, canvas.NEGATIVE, label, zorder=2.5)
     owner = np.asarray(matches.gt_index)
     colors = _cycle(len(gt_boxes))
     own = [colors[row] for row in owner[positive].tolist()]
@@ -105,7 +96,10 @@ def plot_labels(
     *,
     sampled: Int[Array, " n"] | None = None,
 ) -> Figure:
-    """`draw_labels` on its image, with a legend. Arguments as there."""
+    """Draws the labels of anchors on their image, with a legend.
+
+    Except for `image`, the arguments are those of `draw_labels`.
+    """
     figure, (ax,) = canvas.image_axes([image], columns=1)
     draw_labels(ax, grid, matches, gt_boxes, sampled=sampled)
     canvas.legend_below(figure, ax)
@@ -119,14 +113,15 @@ def draw_heat(
     *,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> None:
-    """Lays one number for each cell over an image: the higher, the brighter.
+    """Lays one number per cell over an image. Higher numbers are brighter.
 
     Args:
-        ax: where to draw, on the image as a rule.
-        level: where the cells are.
-        heat: the numbers.
-        limits: those that are darkest and brightest.
+        ax: the axes to draw into, usually those of the image.
+        level: gives the places of the cells.
+        heat: the number of every cell.
+        limits: the numbers that are drawn darkest and brightest.
     """
+    # A cell is a rectangle of one stride around its origin.
     (step_y, step_x), (y, x) = level.stride, level.origin
     left, top = x - step_x / 2.0, y - step_y / 2.0
     ax.imshow(
@@ -154,15 +149,15 @@ def plot_heat(
     levels: Sequence[int] | None = None,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
-    """The highest value of the anchors of every cell, level by level.
+    """Plots the highest value among the anchors of every cell, one image per level.
 
     Args:
-        image: RGB.
+        image: the image in RGB.
         grid: the anchors.
-        values: one for each anchor: the probability of an object, an IoU.
-        name: of the values, for the scale.
-        levels: which feature maps; None takes all.
-        limits: the values that are darkest and brightest.
+        values: one value per anchor, such as the probability of an object or an IoU.
+        name: the name of the values, for the scale.
+        levels: indices of the levels to plot; None plots all levels.
+        limits: the values that are drawn darkest and brightest.
     """
     chosen = range(len(grid.levels)) if levels is None else levels
     figure, axes = canvas.image_axes([image] * len(chosen), columns=3)
@@ -175,12 +170,12 @@ def plot_heat(
         ax.set(xlim=(0, width), ylim=(height, 0))
         ax.set_title(f"cells of {level.stride[0]} px: up to {heat.max():.2f}", size=9)
     bar = figure.colorbar(axes[0].images[-1], ax=axes, shrink=0.8, pad=0.01)
-    bar.set_label(f"{name}, highest in the cell")
+    bar.set_label(f"{name}, highest in each cell")
     return figure
 
 
 def _cycle(number: int) -> list[str]:
-    """A colour for each object, in turn."""
+    """A colour for each object; the colours repeat."""
     return [canvas.OBJECTS[i % len(canvas.OBJECTS)] for i in range(number)]
 
 
@@ -190,25 +185,32 @@ def _counted(
     labelled: Bool[np.ndarray, " n"],
     sampled: Int[Array, " n"] | None,
 ) -> str:
+    """The legend of a label: its number of anchors, and how many were sampled."""
     if sampled is None:
         return f"{name}: {labelled.sum():,} anchors"
     return f"{name}: {drawn.sum():,} sampled of {labelled.sum():,}"
 
 
 def _draw_ignored(ax: Axes, grid: AnchorGrid, ignored: Bool[np.ndarray, " n"]) -> None:
-    """Marks the cells that have an anchor that is ignored."""
+    """Marks every cell that has an ignored anchor."""
     parts = np.split(ignored, np.cumsum(grid.level_sizes)[:-1])
     places = []
     for level, part in zip(grid.levels, parts, strict=True):
         rows, columns = np.nonzero(part.reshape(*level.shape, -1).any(axis=2))
         places.append(np.stack([level.origins(1)[columns], level.origins(0)[rows]]))
-    ax.scatter(
-        *np.concatenate(places, axis=1),
-        s=14,
-        marker="s",
-        color=canvas.IGNORED,
-        edgecolors="white",
-        linewidths=0.5,
-        alpha=0.7,
-        label=f"ignored: {ignored.sum():,} anchors",
-    )
+    label = f"ignored: {ignored.sum():,} anchors"
+    x, y = np.concatenate(places, axis=1)
+    _draw_points(ax, x, y, canvas.IGNORED, label, marker="s", alpha=0.7)
+
+
+def _draw_points(
+    ax: Axes,
+    x: Float[np.ndarray, "*points"],
+    y: Float[np.ndarray, "*points"],
+    color: str,
+    label: str,
+    **style: Any,
+) -> None:
+    """Draws points with edges, so that they stand out on any image."""
+    edges = {"s": 14, "edgecolors": "white", "linewidths": 0.5}
+    ax.scatter(x, y, color=color, label=label, **(edges | style))

@@ -1,7 +1,7 @@
-"""Figures, images and boxes: what all pictures are made of.
+"""Figures, images, boxes and colours, which all pictures share.
 
-One colour has one meaning in all pictures. They are those of Okabe and Ito, which
-people of every colour vision tell apart (https://jfly.uni-koeln.de/color/).
+A colour has one meaning in all pictures. The colours are those of Okabe and Ito, which
+people with any colour vision can distinguish (https://jfly.uni-koeln.de/color/).
 """
 
 import math
@@ -17,35 +17,37 @@ from matplotlib.patheffects import withStroke
 
 from ..core._typing import Float
 
-FOUND = "#009E73"  # an object that has what it needs
-MISSED = "#D55E00"  # an object that lacks it
+FOUND = "#009E73"  # an object that was found, or anchors that find more
+MISSED = "#D55E00"  # an object that was not found
 PROPOSAL = "#56B4E9"
 ANCHOR = "#CC79A7"
-POSITIVE = "#0072B2"
 NEGATIVE = "#D55E00"
-IGNORED = "#999999"
-OBJECTS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")  # in turn
+IGNORED = "#999999"  # ignored anchors and regions, and data in the background
+# The objects of an image take these colours in turn.
+OBJECTS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that belongs to no window, and whose parts do not overlap.
+    """Makes an empty figure that belongs to no window and whose parts do not overlap.
 
     Args:
-        width: inches.
-        height: inches.
+        width: width in inches.
+        height: height in inches.
     """
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
 
 def image_axes(images: Sequence[Pixels], *, columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure with every image in a grid.
+    """Makes a figure that shows every image in a grid.
 
     Args:
-        images: at least one, of any sizes.
-        columns: how many stand beside each other, at most.
+        images: at least one image; their sizes may differ.
+        columns: largest number of images beside each other.
     """
+    # Rows have the height of an image of mean aspect, and a quarter of an inch for the
+    # title. Places without an image stay blank.
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     aspect = float(np.mean([image.shape[0] / image.shape[1] for image in images]))
@@ -60,11 +62,11 @@ def image_axes(images: Sequence[Pixels], *, columns: int) -> tuple[Figure, list[
 
 
 def draw_image(ax: Axes, image: Pixels) -> None:
-    """Shows an image with the corner of its first pixel at `(0, 0)`, as boxes have it.
+    """Shows an image with the corner of its first pixel at `(0, 0)`, as boxes need it.
 
     Args:
-        ax: where to draw.
-        image: RGB.
+        ax: the axes to draw into.
+        image: the image in RGB.
     """
     height, width = image.shape[:2]
     ax.imshow(image, extent=(0, width, height, 0), interpolation="antialiased")
@@ -88,20 +90,21 @@ def draw_boxes(
     """Draws the outlines of boxes.
 
     Args:
-        ax: where to draw.
+        ax: the axes to draw into.
         boxes: `(x0, y0, x1, y1)` in pixels of the image.
-        color: of all boxes, or of each.
-        line_width: points.
-        line_style: of matplotlib.
-        alpha: from 0, unseen, to 1, opaque.
+        color: one colour for all boxes, or one for each.
+        line_width: line width in points.
+        line_style: line style of matplotlib.
+        alpha: opacity, from 0 (invisible) to 1 (opaque).
         cased: gives each line dark edges, so that it stands out on any image.
-        label: for the legend.
+        label: the text in the legend; None adds no entry.
     """
+    # The columns are the corners in a circle, from the top left back to the top left.
     boxes = np.asarray(boxes)
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
     lines = LineCollection(
         list(corners),
-        colors=color or IGNORED,  # a legend asks for a colour even without a box
+        colors=color or IGNORED,  # a legend needs a colour even without a box
         linewidths=line_width,
         linestyles=line_style,
         alpha=alpha,
@@ -116,7 +119,12 @@ def draw_boxes(
 
 
 def legend_below(figure: Figure, ax: Axes) -> None:
-    """Puts the legend of a picture under it, where it hides nothing."""
+    """Puts the legend of an image below it, where it hides nothing.
+
+    Args:
+        figure: the figure that holds the image.
+        ax: the axes whose drawings have labels.
+    """
     handles, labels = ax.get_legend_handles_labels()
     style = {"frameon": False, "fontsize": 9, "columnspacing": 1.2}
     figure.legend(handles, labels, loc="outside lower center", ncols=4, **style)
@@ -128,9 +136,15 @@ def finish_chart(
     title: str | None = None,
     place: Literal["best", "lower right", "beside"] = "best",
 ) -> None:
-    """Gives a chart its legend, and faint lines to read it by."""
+    """Adds a legend and faint grid lines to a chart.
+
+    Args:
+        ax: the axes of the chart.
+        title: the title of the legend.
+        place: the place of the legend; `"beside"` puts it to the right of the chart.
+    """
     style: dict[str, Any] = {"loc": place}
-    if place == "beside":  # where curves leave no room
+    if place == "beside":
         style = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
     ax.legend(title=title, edgecolor="none", fontsize=9, **style)
     ax.grid(alpha=0.25)

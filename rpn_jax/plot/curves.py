@@ -1,4 +1,4 @@
-"""Curves of training and of recall."""
+"""Curves of losses and of recall."""
 
 from collections.abc import Mapping
 
@@ -22,13 +22,13 @@ def plot_losses(
     *,
     smoothing: float = 0.03,
 ) -> Figure:
-    """Losses over the steps of a training, raw and smoothed, over the learning rate.
+    """Plots the losses of a training run, raw and smoothed, and the learning rate.
 
     Args:
-        steps: of the records.
-        losses: by name; NaN where a step was left out.
-        learning_rate: at the same steps.
-        smoothing: over which share of the training the thick lines average.
+        steps: the step of every record.
+        losses: the losses of every record, by name; NaN where the step was skipped.
+        learning_rate: the learning rate of every record.
+        smoothing: share of the records over which the thick lines average.
     """
     figure = canvas.new_figure(9.0, 5.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -38,7 +38,8 @@ def plot_losses(
         upper.plot(steps, smooth(values, window), color=color, lw=2, label=name)
     finite = np.concatenate([values[np.isfinite(values)] for values in losses.values()])
     if len(finite):
-        # The first steps may be far above all others.
+        # The first losses may be far above all others, so the axis leaves out the
+        # highest half percent.
         upper.set_ylim(0.0, 1.1 * float(np.quantile(finite, 0.995)) or 1.0)
     upper.set_ylabel("loss (thick: moving average)")
     lower.plot(steps, learning_rate, color=canvas.IGNORED, lw=2, label="learning rate")
@@ -50,14 +51,17 @@ def plot_losses(
 
 
 def smooth(values: Float[np.ndarray, " t"], window: float) -> Float[np.ndarray, " t"]:
-    """An exponential moving average that starts without bias and passes over NaN.
+    """Computes an exponential moving average that skips values that are not finite.
+
+    Each average is divided by the sum of its weights, so that the first averages have
+    no bias.
 
     Args:
-        values: at equal steps.
-        window: over about how many of them to average, at least 1.
+        values: values at equal distances.
+        window: approximate number of values to average over, at least 1.
 
     Returns:
-        The averages; NaN until the first finite value.
+        The averages; NaN before the first finite value.
 
     >>> smooth(np.array([2.0, np.nan, 4.0]), 1.0)
     array([2., 2., 4.])
@@ -73,10 +77,10 @@ def smooth(values: Float[np.ndarray, " t"], window: float) -> Float[np.ndarray, 
 
 
 def plot_recall(report: Report) -> Figure:
-    """Recall over IoU and over the number of proposals, beside each other.
+    """Plots recall over IoU, and beside it recall over the number of proposals.
 
     Args:
-        report: what `evaluate` returns; the recall is COCO's.
+        report: the result of `evaluate`. The figure shows recall as COCO counts it.
     """
     figure = canvas.new_figure(12.5, 4.3)
     left, right = figure.subplots(1, 2)
@@ -86,32 +90,30 @@ def plot_recall(report: Report) -> Figure:
 
 
 def draw_recall_over_iou(ax: Axes, recall: Recall) -> None:
-    """Draws the share of objects found over the IoU, a line for each of `LIMITS`.
+    """Draws recall over the IoU threshold, with one line per number in `LIMITS`.
 
     Args:
-        ax: where to draw.
-        recall: by either way of counting.
+        ax: the axes to draw into.
+        recall: the recall by COCO's or by detectron2's way of counting.
     """
     for row, limit in reversed(list(enumerate(LIMITS))):
         values = recall.over_iou(limit)
         label = f"best {limit:,}, AR {values.mean():.3f}"
-        style = {
-            "color": _LINES[row],
-            "lw": 1.0 + 0.8 * row,
-        }  # seen where they coincide
+        # Lines of different width stay visible where they coincide.
+        style = {"color": _LINES[row], "lw": 1.0 + 0.8 * row}
         ax.plot(IOU_THRESHOLDS, values, "o-", ms=4.0, label=label, **style)
-    ax.set(xlabel="IoU that counts as found", ylabel="recall", xlim=(0.5, 0.95))
+    ax.set(xlabel="IoU threshold", ylabel="recall", xlim=(0.5, 0.95))
     ax.set_xticks(np.arange(0.5, 0.96, 0.05), minor=False)
     ax.set_ylim(0.0, 1.0)
-    canvas.finish_chart(ax, title="proposals an image", place="beside")
+    canvas.finish_chart(ax, title="proposals per image", place="beside")
 
 
 def draw_recall_over_limits(ax: Axes, recall: Recall) -> None:
-    """Draws average recall over the number of proposals, a line for each size.
+    """Draws average recall over the number of proposals, with one line per size.
 
     Args:
-        ax: where to draw.
-        recall: by either way of counting.
+        ax: the axes to draw into.
+        recall: the recall by COCO's or by detectron2's way of counting.
     """
     for size, color in _SIZES.items():
         values = recall.over_limits(size=size)
@@ -119,6 +121,6 @@ def draw_recall_over_limits(ax: Axes, recall: Recall) -> None:
         ax.plot(CURVE_LIMITS, values, "o-", color=color, lw=width, ms=3.5, label=size)
     ax.set_xscale("log")
     ax.set_xticks(LIMITS, [f"{limit:,}" for limit in LIMITS], minor=False)
-    ax.set(xlabel="proposals an image", ylabel="average recall, IoU 0.5 to 0.95")
+    ax.set(xlabel="proposals per image", ylabel="average recall, IoU 0.5 to 0.95")
     ax.set_ylim(0.0, 1.0)
-    canvas.finish_chart(ax, title="objects")
+    canvas.finish_chart(ax, title="size of objects")

@@ -1,4 +1,4 @@
-"""Maps of numbers over two settings."""
+"""Maps of a number over two settings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,10 +15,13 @@ def plot_landscapes(
     rows: tuple[str, Sequence[float]],
     columns: tuple[str, Sequence[float]],
 ) -> Figure:
-    """Numbers for every pair of two settings, the lowest of each map marked.
+    """Plots one map per name, with a number for every pair of two settings.
+
+    A star marks the lowest number of each map.
 
     Args:
-        landscapes: numbers by name, of which the lowest is the best; NaN stays empty.
+        landscapes: the numbers of each map, by name. The lowest is the best, and NaN
+            leaves a place empty.
         rows: the name of the first setting, and its values.
         columns: the name of the second setting, and its values.
     """

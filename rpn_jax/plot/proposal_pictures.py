@@ -1,4 +1,4 @@
-"""Pictures of proposals on images, and which objects they find."""
+"""Pictures of proposals and of the objects that they find."""
 
 from collections.abc import Sequence
 
@@ -22,27 +22,28 @@ def draw_proposals(
     top_k: int = 100,
     iou: float = 0.5,
 ) -> None:
-    """Draws the best proposals, and which objects they find.
+    """Draws the best proposals, and shows which objects they find.
 
-    An object is found if some proposal overlaps it enough; the one that overlaps it
-    most is drawn strong, the others faint.
+    An object is found if its IoU with some proposal is at least `iou`. The proposal
+    that overlaps it most is drawn with a thick line, the others with thin lines.
 
     Args:
-        ax: where to draw, on the image as a rule.
-        truth: the objects, in pixels of the image.
-        proposals: of the same image.
-        top_k: how many proposals count.
-        iou: how much of an overlap is enough.
+        ax: the axes to draw into, usually those of the image.
+        truth: the objects and ignored regions, in pixels of the image.
+        proposals: the proposals of the same image.
+        top_k: number of proposals that count, the best scores first.
+        iou: the lowest IoU that finds an object.
     """
     order = np.argsort(-proposals.scores, kind="stable")[:top_k]
-    boxes, objects = proposals.boxes[order], truth.boxes[~truth.is_crowd]
+    boxes, objects = proposals.boxes[order], truth.boxes[~truth.is_ignored]
     overlaps = np.asarray(pairwise_iou(objects, boxes))
     is_found = (overlaps >= iou).any(axis=1)
     best = overlaps[is_found].argmax(axis=1) if is_found.any() else np.zeros(0, int)
+    # Later boxes lie on top: all proposals, ignored regions, objects, best proposals.
     blue = canvas.PROPOSAL
     canvas.draw_boxes(ax, boxes, blue, line_width=0.6, alpha=0.35)
-    crowds = truth.boxes[truth.is_crowd]
-    canvas.draw_boxes(ax, crowds, canvas.IGNORED, line_style=":", cased=True)
+    regions = truth.boxes[truth.is_ignored]
+    canvas.draw_boxes(ax, regions, canvas.IGNORED, line_style=":", cased=True)
     for chosen, color in ((is_found, canvas.FOUND), (~is_found, canvas.MISSED)):
         canvas.draw_boxes(ax, objects[chosen], color, line_width=2.2, cased=True)
     canvas.draw_boxes(ax, boxes[best], blue, line_width=1.4, cased=True)
@@ -58,14 +59,14 @@ def plot_proposals(
     top_k: int = 100,
     iou: float = 0.5,
 ) -> Figure:
-    """`draw_proposals` on several images.
+    """Draws the proposals of several images; see `draw_proposals`.
 
     Args:
-        images: RGB, at least one.
-        truths: of the same images.
-        proposals: of the same images.
-        top_k: how many proposals of an image count.
-        iou: the overlap that finds an object.
+        images: at least one image in RGB.
+        truths: the ground truth of the same images.
+        proposals: the proposals of the same images.
+        top_k: number of proposals per image that count, the best scores first.
+        iou: the lowest IoU that finds an object.
     """
     figure, axes = canvas.image_axes(images, columns=3)
     for ax, truth, of_image in zip(axes, truths, proposals, strict=True):
@@ -73,8 +74,8 @@ def plot_proposals(
     names = {
         canvas.FOUND: f"object found, IoU >= {iou:g}",
         canvas.MISSED: "object missed",
-        canvas.PROPOSAL: "proposal, strong: the best of its object",
-        canvas.IGNORED: "crowd, does not count",
+        canvas.PROPOSAL: "proposal (thick: the best of an object)",
+        canvas.IGNORED: "ignored region",
     }
     handles = [Line2D([], [], color=color, lw=2) for color in names]
     labels = list(names.values())

@@ -1,4 +1,4 @@
-"""Pictures of the shapes of boxes beside those of anchors."""
+"""Charts that compare the shapes of boxes with the shapes of anchors."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from ..core.anchor_config import AnchorConfig
 from ..core.anchors import cell_anchors
 from . import canvas
 
-_MARGIN = 1.25  # around the outermost points, on a logarithmic axis
+_MARGIN = 1.25  # factor from the outermost points to the end of a logarithmic axis
 _SIZE_TICKS = 2.0 ** np.arange(2, 11)
 _ASPECT_TICKS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def plot_anchor_report(report: AnchorReport) -> Figure:
-    """Shapes, sizes and aspects of the boxes against the anchors, and the best IoU.
+    """Plots shapes, sizes and aspect ratios of boxes and anchors, and the best IoU.
 
     Args:
-        report: what `inspect_anchors` returns.
+        report: the result of `inspect_anchors`.
     """
     figure = canvas.new_figure(11.0, 8.5)
     axes = figure.subplots(2, 2)
@@ -35,14 +35,15 @@ def plot_anchor_report(report: AnchorReport) -> Figure:
 def draw_shapes(
     ax: Axes, sides: Float[np.ndarray, "o 2"], anchors: AnchorConfig
 ) -> None:
-    """Draws the widths and heights of boxes, and the shapes of the anchors.
+    """Draws the widths and heights of boxes and of anchors.
 
     Args:
-        ax: where to draw.
+        ax: the axes to draw into.
         sides: `(width, height)` of the boxes in pixels of the network's input.
-        anchors: their configuration.
+        anchors: the configuration of the anchors.
     """
-    proper = sides[(sides > 0.0).all(axis=1)]
+    # Many points would hide each other, so a density of hexagons replaces them.
+    proper = _proper(sides)
     if len(proper) > 2000:
         bins = {"gridsize": 40, "bins": "log", "cmap": "Greys", "mincnt": 1}
         ax.hexbin(*proper.T, xscale="log", yscale="log", **bins)
@@ -50,11 +51,12 @@ def draw_shapes(
         ax.scatter(*proper.T, s=8, color=canvas.IGNORED, alpha=0.6, linewidths=0)
     ax.set(xscale="log", yscale="log", xlabel="width, px", ylabel="height, px")
     shapes = _shapes(anchors)
-    label = f"{len(shapes)} shapes of anchors"
+    label = f"{len(shapes)} anchor shapes"
     ax.scatter(*shapes.T, s=60, marker="+", lw=2, color=canvas.ANCHOR, label=label)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(_SIZE_TICKS, [f"{tick:g}" for tick in _SIZE_TICKS])
         axis.set_ticks([], minor=True)
+    # Both axes have the same limits, so that squares lie on the diagonal.
     drawn = np.concatenate([proper, shapes])
     limits = drawn.min() / _MARGIN, drawn.max() * _MARGIN
     ax.set(xlim=limits, ylim=limits, aspect="equal")
@@ -65,16 +67,13 @@ def draw_shapes(
 def draw_sizes(
     ax: Axes, sides: Float[np.ndarray, "o 2"], anchors: AnchorConfig
 ) -> None:
-    """Draws a histogram of the boxes' sizes, with a line at each size of anchor.
+    """Draws a histogram of the sizes of boxes, with a line at each anchor size.
 
-    Args:
-        ax: where to draw.
-        sides: `(width, height)` of the boxes in pixels of the network's input.
-        anchors: their configuration.
+    The size is the side of the square of equal area. The arguments are those of
+    `draw_shapes`.
     """
-    proper = sides[(sides > 0.0).all(axis=1)]
     sizes = sorted({size for level in anchors.level_sizes for size in level})
-    _draw_histogram(ax, np.sqrt(proper.prod(axis=1)), sizes, "sizes of anchors")
+    _draw_histogram(ax, np.sqrt(_proper(sides).prod(axis=1)), sizes, "anchor sizes")
     ax.set_xticks(_SIZE_TICKS, [f"{tick:g}" for tick in _SIZE_TICKS])
     ax.set(xlabel="side of the square of equal area, px")
 
@@ -82,34 +81,33 @@ def draw_sizes(
 def draw_aspects(
     ax: Axes, sides: Float[np.ndarray, "o 2"], anchors: AnchorConfig
 ) -> None:
-    """Draws a histogram of the boxes' aspects, with a line at each of the anchors'.
+    """Draws a histogram of aspect ratios of boxes, with a line at each anchor's.
 
-    Args:
-        ax: where to draw.
-        sides: `(width, height)` of the boxes in pixels of the network's input.
-        anchors: their configuration.
+    The arguments are those of `draw_shapes`.
     """
-    proper = sides[(sides > 0.0).all(axis=1)]
+    proper = _proper(sides)
     aspects = proper[:, 1] / proper[:, 0]
-    _draw_histogram(ax, aspects, anchors.aspect_ratios, "aspects of anchors")
+    _draw_histogram(ax, aspects, anchors.aspect_ratios, "anchor aspect ratios")
     ax.set_xticks(_ASPECT_TICKS, [f"{tick:g}" for tick in _ASPECT_TICKS])
     ax.set(xlabel="height over width")
 
 
 def draw_best_iou(ax: Axes, report: AnchorReport) -> None:
-    """Draws a histogram of the best IoU of boxes with any anchor, given and suggested.
+    """Draws a histogram of the best IoU of boxes with the given anchors.
+
+    A line shows the same histogram for suggested anchors, if there are any.
 
     Args:
-        ax: where to draw.
-        report: what `inspect_anchors` returns.
+        ax: the axes to draw into.
+        report: the result of `inspect_anchors`.
     """
     bins = np.linspace(0.0, 1.0, 41).tolist()
-    label = f"anchors as given, mean {_mean(report.best_iou)}"
+    label = f"given anchors, mean {_mean(report.best_iou)}"
     ax.hist(report.best_iou, bins, color=canvas.IGNORED, label=label)
     if report.suggestion is not None:
         best = report.suggestion.best_iou
         style = {"histtype": "step", "color": canvas.FOUND, "lw": 2}
-        ax.hist(best, bins, label=f"as suggested, mean {_mean(best)}", **style)
+        ax.hist(best, bins, label=f"suggested anchors, mean {_mean(best)}", **style)
     threshold = report.targets.positive_iou
     ax.axvline(threshold, color="black", lw=1.2, ls="--")
     ax.text(threshold, 1.0, " positive", va="top", transform=ax.get_xaxis_transform())
@@ -120,7 +118,7 @@ def draw_best_iou(ax: Axes, report: AnchorReport) -> None:
 def _draw_histogram(
     ax: Axes, values: Float[np.ndarray, " o"], lines: Sequence[float], label: str
 ) -> None:
-    """On a logarithmic axis, eight bins to the doubling."""
+    """Draws a histogram on a logarithmic axis, with eight bins per doubling."""
     octaves = np.log2(np.concatenate([values, lines]))
     bins = 2.0 ** np.arange(
         np.floor(octaves.min()), np.ceil(octaves.max()) + 0.1, 1 / 8
@@ -128,13 +126,19 @@ def _draw_histogram(
     ax.hist(values, bins.tolist(), color=canvas.IGNORED)
     for line in lines:
         ax.axvline(line, color=canvas.ANCHOR, lw=2, label=label)
-        label = "_"
+        label = "_"  # the legend lists the first line alone
     ax.set_xscale("log", base=2)
     ax.set(ylabel="boxes", xlim=(bins[0], bins[-1]))
     canvas.finish_chart(ax)
 
 
+def _proper(sides: Float[np.ndarray, "o 2"]) -> Float[np.ndarray, "p 2"]:
+    """The sides of the boxes that have an extent."""
+    return sides[(sides > 0.0).all(axis=1)]
+
+
 def _shapes(anchors: AnchorConfig) -> Float[np.ndarray, "a 2"]:
+    """Width and height of each anchor; a legacy box includes its last pixel."""
     boxes = np.concatenate(cell_anchors(anchors))
     return boxes[:, 2:] - boxes[:, :2] + (anchors.rounding == "legacy")
 

@@ -20,7 +20,7 @@ ANCHORS = AnchorConfig(sizes=(8, (16, 24)), strides=(8, 16))
 
 
 def random_images(seed, number=5, *, most=12, sizes=((64, 64), (64, 80))):
-    """Images of two shapes, most smaller than their padding, some without a box."""
+    """Images of two padded sizes. Most have padding, and some have no box."""
     rng = np.random.default_rng(seed)
     images = []
     for i in range(number):
@@ -35,7 +35,7 @@ def shapes_of(padded_size):
 
 
 def anchors_of(image, targets, config=ANCHORS):
-    """The anchors of an image and which of them take part, one at a time."""
+    """The anchors of an image, and which of them take part in matching."""
     shapes = shapes_of(image.padded_size)
     anchors = reference.make_anchors(config, shapes)
     kept = np.ones(len(anchors), bool)
@@ -172,10 +172,10 @@ def test_the_table_counts_each_object_once_by_size_and_by_aspect():
     assert sum(summary[kind] for kind in kinds) == number
 
 
-def test_scaled_truth_is_in_pixels_of_the_network_without_crowds():
+def test_scaled_truth_is_in_pixels_of_the_network_without_ignored_regions():
     boxes = np.array([[10, 20, 30, 60], [0, 0, 9, 9]], np.float32)
-    crowd = np.array([False, True])
-    truth = GroundTruth(1, (100, 200), boxes, crowd, np.ones(2, np.float32), "1.jpg")
+    ignored = np.array([False, True])
+    truth = GroundTruth(1, (100, 200), boxes, ignored, np.ones(2, np.float32), "1.jpg")
     image = scaled(truth, (0.5, 2.0), (64, 416))
     assert image.boxes.tolist() == [[20, 10, 60, 30]]
     assert image.image_size == (50.0, 400.0)

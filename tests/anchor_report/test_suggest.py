@@ -1,4 +1,4 @@
-"""Suggested anchors: close to the boxes, and never worse than those at hand."""
+"""Suggested anchors fit the boxes, and are never worse than the given ones."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def test_a_suggestion_knows_that_small_anchors_need_small_strides():
     config = AnchorConfig(sizes=(32, 64, 128), strides=(4, 16, 32))
     suggested = suggest_anchors(images, config)
     assert suggested is not None
-    # Sizes that fit the shapes alone, as k-means has them, ignore where anchors are.
+    # Sizes that fit the shapes alone, as in k-means, ignore the places of anchors.
     side = np.sqrt(np.prod(images[0].boxes[:, 2:] - images[0].boxes[:, :2], axis=1))
     by_shape = dataclasses.replace(
         config, sizes=tuple(np.quantile(side, [1 / 6, 1 / 2, 5 / 6]).tolist())
@@ -56,7 +56,7 @@ def test_a_suggestion_knows_that_small_anchors_need_small_strides():
     fitted, naive = (measured(images, x).best_iou for x in (suggested, by_shape))
     assert fitted.mean() > naive.mean() + 0.01
     assert list(suggested.sizes) == sorted(suggested.sizes)
-    for factor in (0.6, 0.84, 1.19, 1.7):  # nor does the last one leave a better place
+    for factor in (0.6, 0.84, 1.19, 1.7):  # the last size has no better place
         *others, last = suggested.sizes
         sizes = (*others, float(np.multiply(last, factor)))
         moved = dataclasses.replace(suggested, sizes=sizes)
@@ -64,7 +64,7 @@ def test_a_suggestion_knows_that_small_anchors_need_small_strides():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_no_suggestion_covers_worse_than_the_anchors_at_hand(seed):
+def test_no_suggestion_covers_worse_than_the_given_anchors(seed):
     rng = np.random.default_rng(seed)
     low, high = rng.uniform(5, 40), rng.uniform(60, 200)
     images = images_of(rng.uniform(low, high, (60, 2)), rng, size=(256, 320))

@@ -1,4 +1,4 @@
-"""What is in a batch: sizes, boxes and masks."""
+"""The contents of a batch: sizes, boxes and masks."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_one_shape_can_be_asked_for():
     assert bucket_shapes(FakeSource(MIXED), single) == ((64, 64),)
 
 
-def test_sizes_are_those_of_the_shorter_side_unless_the_longer_gets_too_long():
+def test_min_side_sets_the_size_unless_the_longer_side_gets_too_long():
     for sizes, expected in [((40, 60), (32, 48)), ((20, 100), (13, 64))]:
         (batch,) = take(FakeSource([sizes]), PLAIN, 1, batch_size=1)
         assert tuple(batch.image_sizes[0]) == expected
@@ -103,7 +103,7 @@ def test_jitter_changes_the_size_within_its_limits():
 
 
 class MarkedSource(FakeSource):
-    """White images with a black box, which the ground truth knows."""
+    """White images with a black box, which is the ground truth."""
 
     def decode(self, row):
         pixels = np.full((*self.image_sizes[row], 3), 255, np.uint8)
@@ -148,7 +148,7 @@ def test_images_are_resized_as_pillow_does():
     assert np.abs(difference).mean() < 4
 
 
-def test_crowds_come_last_and_are_marked():
+def test_ignored_regions_come_last_and_are_marked():
     source = FakeSource([(32, 64)], [[0, 0, 8, 8], [1, 1, 9, 9], [2, 2, 9, 9]], [0])
     (batch,) = take(source, PLAIN, 1, batch_size=1)
     assert batch.gt_boxes[0, :3, 0].tolist() == [1, 2, 0]

@@ -1,4 +1,4 @@
-"""COCO files as they are found, and as they should not be."""
+"""COCO files that are valid, odd and damaged."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def test_a_box_becomes_its_corners_and_keeps_its_fractions(tmp_path):
     assert boxes == [[1.25, 2.5, 11.75, 22.75]]
     assert (truth.image_id, truth.size, truth.name) == (1, (40, 60), "a.png")
     assert truth.areas.tolist() == [77.0]
-    assert truth.is_crowd.tolist() == [False]
+    assert truth.is_ignored.tolist() == [False]
     assert [column.dtype for column in truth[2:5]] == [np.float32, bool, np.float32]
     assert not source.problems.counts
     np.testing.assert_array_equal(source.pixels(0), data_files.noise(40, 60))
@@ -40,11 +40,11 @@ def test_sizes_and_numbers_of_boxes_are_known_without_decoding(tmp_path):
     assert source.problems.counts == {Problem.NO_BOX: 2}
 
 
-def test_crowds_are_kept_by_their_box(tmp_path):
+def test_crowds_become_ignored_regions_by_their_box(tmp_path):
     mask = {"counts": [5, 2393], "size": [40, 60]}
     crowd = coco_record(1, [0, 0, 30, 30], iscrowd=1, segmentation=mask)
     source, _ = read(tmp_path, [crowd, coco_record(1, [3, 3, 9, 9], iscrowd=0)])
-    assert source.truth(0).is_crowd.tolist() == [True, False]
+    assert source.truth(0).is_ignored.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_a_repeated_box_counts_once_but_not_in_another_category(tmp_path):
     crowd = coco_record(1, [1, 1, 9, 9], iscrowd=1)
     source, boxes = read(tmp_path, [same, other, same, crowd])
     assert len(boxes) == 3
-    assert source.truth(0).is_crowd.tolist() == [False, False, True]
+    assert source.truth(0).is_ignored.tolist() == [False, False, True]
     assert source.problems.counts == {Problem.REPEATED_BOX: 1}
 
 
 @pytest.mark.parametrize("area", [0, -1, None, "x", float("nan"), float("inf")])
-def test_an_area_that_is_none_is_that_of_the_box(tmp_path, area):
+def test_the_area_of_the_box_replaces_a_missing_or_invalid_area(tmp_path, area):
     source, _ = read(tmp_path, [coco_record(1, [50, 0, 20, 8], area=area)])
     assert source.truth(0).areas.tolist() == [80.0]  # clipped to a width of 10
     assert source.problems.counts[Problem.OTHER_AREA] == 1
@@ -153,7 +153,7 @@ def test_the_size_of_the_file_is_right_if_the_record_has_another(tmp_path, size)
 @pytest.mark.parametrize(
     ("orientation", "before_turning"),
     [(orientation, False) for orientation in range(1, 9)]
-    # Only an image on its side has another size before it is turned.
+    # Only an image that is stored on its side has another size before it is turned.
     + [(orientation, True) for orientation in range(5, 9)],
 )
 def test_boxes_stay_on_their_object_when_exif_turns_the_image(
@@ -183,7 +183,7 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
     assert [source.truth(row).name for row in range(len(source))] == ["b.png"]
     assert source.problems.counts == {Problem.BAD_FILE: 1}
     assert source.problems.summary() == [
-        "1 x image file not readable: image left out (first in a.png)"
+        "1 x image file cannot be read: image is left out (first in a.png)"
     ]
 
 
@@ -257,9 +257,9 @@ def test_a_set_without_one_object_is_refused(tmp_path, annotations):
         read_coco(path)
 
 
-def test_the_errors_tell_what_was_left_out(tmp_path):
+def test_the_errors_list_what_was_left_out(tmp_path):
     path = coco_set(tmp_path, [coco_record(1, [1, 1, 0, 0])])
-    with pytest.raises(ValueError, match="1 x box at most one pixel wide"):
+    with pytest.raises(ValueError, match="1 x box is at most one pixel wide"):
         read_coco(path)
 
 
@@ -275,7 +275,7 @@ def test_a_part_of_coco_is_read_completely(name, images, boxes, crowds):
     truths = [source.truth(row) for row in range(len(source))]
     assert len(source) == images
     assert sum(len(truth.boxes) for truth in truths) == boxes
-    assert sum(int(truth.is_crowd.sum()) for truth in truths) == crowds
+    assert sum(int(truth.is_ignored.sum()) for truth in truths) == crowds
     assert set(source.problems.counts) <= {Problem.NO_BOX}
     listed = {image["id"]: image for image in json.loads(path.read_text())["images"]}
     for row, truth in enumerate(truths):

@@ -1,4 +1,4 @@
-"""Image files of every kind, and names that lead elsewhere."""
+"""Image files of every kind, and file names that lead out of the folder."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def test_exif_orientation_turns_size_and_pixels_upright(
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     np.testing.assert_array_equal(decode_image(path, header).pixels, expected)
     difference = expected.astype(int) - data_files.smooth(20, 32)
-    assert np.abs(difference).mean() < 12  # the file itself is as it should be
+    assert np.abs(difference).mean() < 12  # the file holds the image that was saved
 
 
 def test_bytes_decide_the_format_whatever_the_name_says(tmp_path):

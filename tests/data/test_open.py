@@ -1,4 +1,4 @@
-"""Opening data by name, and dividing it."""
+"""Data sets are opened by name, and divided for validation."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_a_file_is_read_as_coco_and_a_folder_as_voc(tmp_path):
 
 
 def test_data_that_is_not_there_is_named_in_the_error(tmp_path):
-    with pytest.raises(ValueError, match=r"got '.*none.json', which is not there"):
+    with pytest.raises(ValueError, match=r"got '.*none.json', which does not exist"):
         open_source(tmp_path / "none.json")
 
 

@@ -1,4 +1,4 @@
-"""The order of batches, and that nothing but seed and step changes it."""
+"""The order of batches, which only the seed and the step decide."""
 
 import itertools
 import threading
@@ -176,7 +176,9 @@ def test_impossible_batches_are_refused_before_the_first(options):
 
 
 def test_an_endless_source_has_no_epoch():
-    with pytest.raises(ValueError, match=r"endless source \(Scenes\) has no epoch"):
+    with pytest.raises(
+        ValueError, match="needs a finite source, got an endless Scenes"
+    ):
         steps_per_epoch(Scenes(), PLAIN, 2)
     with pytest.raises(ValueError, match="endless"):
         eval_batches(Scenes(), PLAIN, batch_size=2)

@@ -1,4 +1,4 @@
-"""The built-in pictures."""
+"""The synthetic scenes."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_a_picture_depends_on_seed_and_row_alone():
 
 
 def test_the_pictures_are_the_same_everywhere():
-    """A sum over pixels that every platform and release must give again."""
+    """A sum over pixels that must be equal on every platform and in every release."""
     scenes = Scenes(0)
     boxes = np.concatenate([scenes.truth(row).boxes for row in range(8)])
     assert (len(boxes), boxes.sum()) == (69, 40101.0)
@@ -36,7 +36,7 @@ def test_pictures_have_the_promised_form():
         assert len(truth.boxes) <= scenes.num_boxes[row] == MAX_SHAPES
         assert truth.boxes.dtype == truth.areas.dtype == np.float32
         assert truth.image_id == row
-        assert not truth.is_crowd.any()
+        assert not truth.is_ignored.any()
         assert (truth.boxes >= 0).all()
         assert (truth.boxes[:, 2:] <= (200, 120)).all()
         sides = truth.boxes[:, 2:] - truth.boxes[:, :2]
@@ -61,7 +61,7 @@ def test_pictures_hold_many_sizes_and_aspects_and_sometimes_nothing():
 
 
 def test_a_shape_stands_out_from_what_is_around_its_box():
-    """Inside and outside of a box differ more than two places of the background."""
+    """The inside and outside of a box differ more than two parts of the background."""
     scenes = Scenes(5)
     contrast, background = [], []
     for row in range(40):

@@ -1,4 +1,4 @@
-"""VOC folders as they are found, and as they should not be."""
+"""VOC folders that are valid, odd and damaged."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from support.data_files import voc_set, voc_xml
 
 from rpn_jax.data import Problem, read_coco, read_voc, voc_splits
 
-BOX = (11, 6, 20, 30)  # what `KEPT` is in VOC's convention
+BOX = (11, 6, 20, 30)  # `KEPT` in VOC's convention
 KEPT = [10.0, 5.0, 20.0, 30.0]
 
 
@@ -66,7 +66,10 @@ def test_difficult_objects_become_regions_to_ignore(tmp_path):
         "b.png": voc_xml(BOX, filename="b.png", extra="<difficult>0</difficult>"),
     }
     source = read_voc(voc_set(tmp_path, files))
-    assert [source.truth(row).is_crowd.tolist() for row in (0, 1)] == [[True], [False]]
+    assert [source.truth(row).is_ignored.tolist() for row in (0, 1)] == [
+        [True],
+        [False],
+    ]
 
 
 @pytest.mark.parametrize("size", [(0, 0), (400, 600), None])
@@ -86,7 +89,7 @@ def test_the_image_is_the_one_with_the_name_of_the_xml(tmp_path):
     }
     source = read_voc(voc_set(tmp_path, files))
     assert [source.truth(row).name for row in range(3)] == ["a.png", "b.png", "c d.png"]
-    # Without a name in the XML its extension is taken to be `jpg`.
+    # Without a name in the XML, the extension is assumed to be `jpg`.
     assert source.problems.counts == {Problem.RENAMED_FILE: 1}
 
 

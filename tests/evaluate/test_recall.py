@@ -1,4 +1,4 @@
-"""Recall against plain loops, against faster-coco-eval as it comes, and by hand."""
+"""Recall against plain loops, plain faster-coco-eval, and values by hand."""
 
 import json
 
@@ -17,14 +17,14 @@ from rpn_jax.evaluate import (
 from rpn_jax.evaluate.recall_report import CURVE_LIMITS, IOU_THRESHOLDS, LIMITS, SIZES
 
 
-def truth_of(image_id, boxes, *, is_crowd=None, areas=None):
+def truth_of(image_id, boxes, *, is_ignored=None, areas=None):
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     sides = boxes[:, 2:] - boxes[:, :2]
     return GroundTruth(
         image_id=image_id,
         size=(600, 800),
         boxes=boxes,
-        is_crowd=np.zeros(len(boxes), bool) if is_crowd is None else is_crowd,
+        is_ignored=np.zeros(len(boxes), bool) if is_ignored is None else is_ignored,
         areas=(sides[:, 0] * sides[:, 1] if areas is None else areas).astype(
             np.float32
         ),
@@ -39,14 +39,14 @@ def proposals_of(image_id, boxes, scores=None):
 
 
 def random_data_set(seed, num_images=12):
-    """Few distinct coordinates and scores, so that overlaps and scores tie."""
+    """Images with few distinct coordinates and scores, so that there are ties."""
     rng = np.random.default_rng(seed)
     truths, proposals = [], []
     for image_id in rng.permutation(100)[:num_images].tolist():
         boxes = random_boxes(rng, rng.integers(0, 9), 300, snap=1)
-        crowd = rng.uniform(size=len(boxes)) < 0.2
+        ignored = rng.uniform(size=len(boxes)) < 0.2
         areas = rng.choice([100.0, 32.0**2, 5000.0, 96.0**2, 2e4, 3e5], len(boxes))
-        truths.append(truth_of(image_id, boxes, is_crowd=crowd, areas=areas))
+        truths.append(truth_of(image_id, boxes, is_ignored=ignored, areas=areas))
         number = rng.integers(0, 60)
         found = random_boxes(rng, number, 300, snap=1)
         if len(boxes):
@@ -60,7 +60,7 @@ def random_data_set(seed, num_images=12):
 
 
 def recall_by_faster_coco_eval(truths, proposals):
-    """Everything handed over as it is, crowds included."""
+    """The official evaluation gets everything, ignored regions included."""
 
     def annotation(image_id, box, number, **other):
         x0, y0, x1, y1 = box.tolist()
@@ -70,10 +70,10 @@ def recall_by_faster_coco_eval(truths, proposals):
 
     objects, found = [], []
     for truth in truths:
-        for box, area, crowd in zip(
-            truth.boxes, truth.areas, truth.is_crowd, strict=True
+        for box, area, ignored in zip(
+            truth.boxes, truth.areas, truth.is_ignored, strict=True
         ):
-            extra = {"area": float(area), "iscrowd": int(crowd)}
+            extra = {"area": float(area), "iscrowd": int(ignored)}
             objects.append(annotation(truth.image_id, box, len(objects) + 1, **extra))
     for image in proposals:
         for box, score in zip(image.boxes, image.scores, strict=True):
@@ -99,7 +99,7 @@ def recall_by_faster_coco_eval(truths, proposals):
 
 
 def recall_by_detectron2(truths, proposals, size, limit, threshold):
-    """`_evaluate_box_proposals`, transcribed, but for images without proposals."""
+    """A transcription of `_evaluate_box_proposals` that counts every image."""
     by_image = {image.image_id: image for image in proposals}
     low, high = SIZES[size]
     overlaps, number = [], 0
@@ -108,10 +108,10 @@ def recall_by_detectron2(truths, proposals, size, limit, threshold):
         order = sorted(range(len(image.scores)), key=lambda i: -image.scores[i])
         inside = [
             box
-            for box, area, crowd in zip(
-                truth.boxes, truth.areas, truth.is_crowd, strict=True
+            for box, area, ignored in zip(
+                truth.boxes, truth.areas, truth.is_ignored, strict=True
             )
-            if low <= area <= high and not crowd
+            if low <= area <= high and not ignored
         ]
         number += len(inside)
         iou = pairwise_iou(image.boxes[order[:limit]], inside)
@@ -147,9 +147,9 @@ def test_recall_is_that_of_detectron2(seed):
 
 
 def test_the_two_rules_differ_where_one_proposal_serves_two_objects():
-    # The best score covers both objects and likes the first more; the second proposal
-    # covers only the first. By score, the second object is lost; the closest first
-    # finds both.
+    # The proposal of best score overlaps both objects, the first one more. The other
+    # proposal overlaps only the first object. In the order of scores the second object
+    # is lost; in the order of overlaps both are found.
     objects = [[0, 0, 100, 100], [0, 0, 100, 80]]
     found = [[0, 0, 100, 91], [0, 0, 100, 100]]
     report = evaluate([truth_of(1, objects)], [proposals_of(1, found)])
@@ -185,7 +185,7 @@ def test_equal_scores_keep_the_order_of_the_rows():
 
 
 def test_average_recall_is_the_mean_over_ten_overlaps():
-    # IoU 0.72: found at 0.5, 0.55, 0.6, 0.65 and 0.7.
+    # With an IoU of 0.72 it is found at 0.5, 0.55, 0.6, 0.65 and 0.7.
     truth, found = [[0, 0, 100, 100]], [[0, 0, 100, 72]]
     report = evaluate([truth_of(1, truth)], [proposals_of(1, found)])
     for recall in (report.coco, report.detectron2):
@@ -227,8 +227,8 @@ def test_images_without_proposals_count_as_missed():
 def test_images_without_objects_change_nothing():
     truths, proposals = random_data_set(5)
     alone = evaluate(truths, proposals)
-    crowd = truth_of(801, [[0, 0, 90, 90]], is_crowd=np.array([True]))
-    truths += [truth_of(800, []), crowd]
+    ignored = truth_of(801, [[0, 0, 90, 90]], is_ignored=np.array([True]))
+    truths += [truth_of(800, []), ignored]
     proposals += [proposals_of(i, [[0, 0, 90, 90]]) for i in (801, 800)]
     more = evaluate(truths, proposals)
     np.testing.assert_array_equal(alone.coco.values, more.coco.values)
@@ -240,7 +240,7 @@ def test_images_without_objects_change_nothing():
     [
         [],
         [truth_of(1, [])],
-        [truth_of(1, [[0, 0, 9, 9]], is_crowd=np.array([True]))],
+        [truth_of(1, [[0, 0, 9, 9]], is_ignored=np.array([True]))],
     ],
 )
 def test_without_any_object_recall_is_unknown(truths):
@@ -268,7 +268,7 @@ def test_a_box_without_extent_finds_nothing():
     [
         ([truth_of(1, []), truth_of(1, [])], [], "more than once in truths"),
         ([truth_of(1, [])], [proposals_of(1, [])] * 2, "more than once in proposals"),
-        ([truth_of(1, [])], [proposals_of(2, [])], "images without, 2 for example"),
+        ([truth_of(1, [])], [proposals_of(2, [])], "images without, for example 2"),
         (
             [truth_of(1, [])],
             [proposals_of(1, [[0, 0, np.nan, 9]])],

@@ -1,4 +1,4 @@
-"""The maps of numbers over two settings."""
+"""Maps of a number over two settings."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Pictures: what they count and where they draw it. How they look is for the eye."""
+"""Pictures: the numbers they show and the places they draw at, not their look."""
 
 import io
 
@@ -18,9 +18,11 @@ GRID = make_anchors(AnchorConfig(sizes=(16, 32), strides=(8, 16)), [(6, 8), (3, 
 BOXES = np.array([[4, 4, 20, 24], [30, 10, 60, 40]], np.float32)
 
 
-def truth_of(boxes, *, is_crowd=None, name="one.jpg"):
-    crowd = np.zeros(len(boxes), bool) if is_crowd is None else is_crowd
-    return GroundTruth(1, (48, 64), boxes, crowd, np.ones(len(boxes), np.float32), name)
+def truth_of(boxes, *, is_ignored=None, name="one.jpg"):
+    ignored = np.zeros(len(boxes), bool) if is_ignored is None else is_ignored
+    return GroundTruth(
+        1, (48, 64), boxes, ignored, np.ones(len(boxes), np.float32), name
+    )
 
 
 def rendered(figure):
@@ -139,15 +141,15 @@ def test_heat_is_the_highest_value_of_each_cell():
     figure = plot.plot_heat(IMAGE, GRID, values, name="probability")
     heat = figure.axes[0].images[-1]
     assert np.asarray(heat.get_array())[0, :3].tolist() == [0.75, 0.5, 0.0]
-    # The cell's middle is where its anchors are: at (0, 0), 8 px apart.
+    # The centre of a cell is where its anchors are: at (0, 0), 8 px apart.
     assert heat.get_extent() == [-4.0, 60.0, 44.0, -4.0]
     assert texts(figure)[0] == "cells of 8 px: up to 0.75"
     assert rendered(figure)
 
 
 def test_the_picture_of_proposals_says_what_was_found():
-    crowd = np.concatenate([BOXES, [[0, 0, 9, 9]]]).astype(np.float32)
-    truth = truth_of(crowd, is_crowd=np.array([False, False, True]))
+    ignored = np.concatenate([BOXES, [[0, 0, 9, 9]]]).astype(np.float32)
+    truth = truth_of(ignored, is_ignored=np.array([False, False, True]))
     near, far = BOXES[:1] + 1, np.array([[0, 40, 5, 45]], np.float32)
     boxes, scores = np.concatenate([far, near, BOXES[1:]]), np.array([3.0, 2.0, 1.0])
     proposals = ImageProposals(1, boxes, scores.astype(np.float32))
@@ -209,7 +211,11 @@ def test_shapes_are_drawn_for_any_number_of_boxes(number):
     figure = plot.plot_anchor_report(report)
     shapes = figure.axes[0]
     assert shapes.get_xlim() == shapes.get_ylim()
-    extreme = [*sides.ravel(), 32 * 2**0.5, 16 / 2**0.5]  # of boxes and of anchors
+    extreme = [
+        *sides.ravel(),
+        32 * 2**0.5,
+        16 / 2**0.5,
+    ]  # sides of boxes and of anchors
     low, high = shapes.get_xlim()
     assert low < 0.9 * min(extreme)
     assert high > 1.1 * max(extreme)

@@ -1,4 +1,4 @@
-"""Small data sets on disk, for the tests of the readers."""
+"""Writes small data sets to disk, for the tests of the readers."""
 
 import json
 
@@ -25,7 +25,7 @@ def save(path, pixels, **options):
 
 
 def save_turned(path, upright, orientation):
-    """Saves the image as a camera does that only notes how it was held."""
+    """Saves the image turned, with the orientation in EXIF, as a camera does."""
     stored = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -47,12 +47,12 @@ def write_json(path, content):
 
 
 def coco_record(image_id, bbox, **others):
-    """An annotation; its area is 9 unless given."""
+    """An annotation; its area is 9 by default."""
     return {"image_id": image_id, "bbox": bbox, "category_id": 1, "area": 9.0} | others
 
 
 def coco_set(folder, annotations, *, size=(40, 60), names=("a.png",), **images):
-    """A COCO file with images of noise, numbered from 1."""
+    """Writes a COCO file with images of noise, numbered from 1."""
     for seed, name in enumerate(names):
         save(folder / "images" / name, noise(size[0], size[1], seed))
     listed = [
@@ -79,7 +79,7 @@ def voc_xml(*boxes, filename="a.png", size=(40, 60), extra=""):
 
 
 def voc_set(folder, files, split=None):
-    """A VOC folder: from names of images to their XML."""
+    """Writes a VOC folder from a dictionary of image names and their XML."""
     (folder / "Annotations").mkdir(parents=True, exist_ok=True)
     for seed, (name, xml) in enumerate(files.items()):
         save(folder / "JPEGImages" / name, noise(40, 60, seed))

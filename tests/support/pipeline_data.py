@@ -22,14 +22,14 @@ MIXED = [(40, 60), (60, 40), (50, 50), (41, 60), (60, 44), (30, 60), (48, 50)]
 
 
 class FakeSource(ImageSource):
-    """Images of one colour, which tells their row."""
+    """Images of one colour, which identifies their row."""
 
-    def __init__(self, sizes, boxes=(), crowds=(), unreadable=(), truncated=()):
+    def __init__(self, sizes, boxes=(), ignored=(), unreadable=(), truncated=()):
         self.problems = Problems()
         self.image_sizes = np.array(sizes)
         self.boxes = [np.array(boxes, np.float32).reshape(-1, 4)] * len(sizes)
-        self.crowds = np.zeros(len(self.boxes[0]), bool)
-        self.crowds[list(crowds)] = True
+        self.ignored = np.zeros(len(self.boxes[0]), bool)
+        self.ignored[list(ignored)] = True
         self.num_boxes = np.array([len(b) for b in self.boxes])
         self.unreadable, self.truncated = set(unreadable), set(truncated)
 
@@ -41,7 +41,7 @@ class FakeSource(ImageSource):
         boxes = self.boxes[row]
         areas = np.ones(len(boxes), np.float32)
         return GroundTruth(
-            row, (height, width), boxes, self.crowds, areas, f"{row}.png"
+            row, (height, width), boxes, self.ignored, areas, f"{row}.png"
         )
 
     def decode(self, row):
