@@ -1,25 +1,28 @@
-"""Times the core beside torchvision: same machine, same input, interleaved, warm.
+"""Times the core against torchvision: same machine, same input, interleaved, warm.
 
     python benchmarks/core.py                                # everything; some minutes
     python benchmarks/core.py --parts assign loss --sizes S M            # see --help
 
-Parts, each a table:
+Each part is a table:
 
-* `assign`: matches, samples and encodes; `keep` is the same with glibc's malloc told to
-  keep its blocks, on both sides, because page faults take much of PyTorch's time;
-* `loss`: both losses and their gradients for all predictions, given the indices of the
-  sample; `loss_everywhere` gives `rpn_jax` targets for all anchors instead;
-* `step`: head of 256 channels, assignment, losses, gradients for weights and features;
-  `rpn_jax` predicts at the sample alone there, and everywhere in `step_everywhere`;
-* `head`, `head_forward`: the head alone, everywhere, with and without gradients;
-* `memory`: what assignment adds to the peak of the process, or of the GPU;
-* `scaling`: `assign` against the number of images and of boxes.
+* `assign` matches, samples and encodes. `keep` does the same while glibc's malloc keeps
+  its blocks, on both sides, because page faults take much of PyTorch's time.
+* `loss` computes both losses and their gradients for all predictions, given the indices
+  of the sample. In `loss_everywhere`, `rpn_jax` gets targets for all anchors instead.
+* `step` is the head with 256 channels, assignment, losses, and gradients of weights and
+  features. `rpn_jax` predicts only at the sample; in `step_everywhere` it predicts at
+  all anchors.
+* `head` is the head alone, at all anchors, with gradients; `head_forward` has none.
+* `memory` is the memory that assignment adds to the peak of the process, or of the GPU.
+* `scaling` varies the number of images and of boxes in `assign`.
 
-Sizes: S is one level of stride 16 with 9 anchors a cell, 600 x 1000, 1 image, 20 boxes;
-M is P2 to P6 with 3 anchors a cell, 800 x 1344, 2 images, 50 boxes; L has 8 images and
-200 boxes. Each row runs in a process of its own with two threads for each side. A time
-is the median over blocks of calls, the two sides by turns. Without torchvision only
-`rpn_jax` is timed. On a GPU that both see, both run there.
+Sizes: S is one level of stride 16 with 9 anchors per cell, 600 x 1000 pixels, 1 image
+and 20 boxes. M is P2 to P6 with 3 anchors per cell, 800 x 1344 pixels, 2 images and 50
+boxes per image. L is like M with 8 images and 200 boxes.
+
+Each row runs in a separate process with two threads per side. A time is the median over
+blocks of calls, and the two sides alternate. Without torchvision, only `rpn_jax` is
+timed. If both see a GPU, both run there.
 """
 
 import argparse
@@ -54,7 +57,7 @@ KEEP_BLOCKS = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "268435456",
 }
-USUAL, SMALL = (16.0, 512.0), (8.0, 32.0)  # sides of boxes, in pixels
+USUAL, SMALL = (16.0, 512.0), (8.0, 32.0)  # range of the sides of boxes, in pixels
 SCALING = (  # images, boxes, sides
     *((batch, 50, USUAL) for batch in (1, 2, 4, 8)),
     *((1, boxes, USUAL) for boxes in (25, 100, 200, 400)),
@@ -65,18 +68,18 @@ MIN_BLOCKS, MAX_BLOCKS = 3, 51
 
 
 def main() -> None:
-    """Prints one table a part."""
+    """Prints one table per part."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--sizes", nargs="+", choices="SML", default=("S", "M", "L"))
-    parser.add_argument("--threads", type=int, default=2, help="of each side")
+    parser.add_argument("--threads", type=int, default=2, help="threads per side")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="for a row, at most"
+        "--seconds", type=float, default=20.0, help="longest time per row"
     )
     parser.add_argument(
-        "--device", choices=("cpu", "gpu"), help="a GPU if both see one"
+        "--device", choices=("cpu", "gpu"), help="default: gpu if both sides see one"
     )
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -90,7 +93,7 @@ def main() -> None:
     )
     print(_machine(device, options.threads))
     if not has_peer:
-        print("\ntorch and torchvision are not both installed: rpn_jax alone is timed.")
+        print("\nOnly rpn_jax is timed, since torch or torchvision is not installed.")
     for part in options.parts:
         if part == "memory":
             _print_memory(run, has_peer, options.sizes)
@@ -157,10 +160,10 @@ def _run_row(
     threads: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """Measures a row in a process of its own, so that no row inherits from another."""
+    """Measures a row in a new process, so that rows do not influence each other."""
     what |= {"device": device, "threads": threads, "seconds": seconds}
     devices = {"JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
-    devices |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # leave the GPU to both
+    devices |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # both sides share the GPU
     command = [sys.executable, __file__, "--row", json.dumps(what)]
     environment = dict(os.environ) | devices | (environment or {})
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
@@ -177,8 +180,8 @@ def _measure(
     change: dict[str, Any] | None = None,
     side: str | None = None,
 ) -> dict[str, Any]:
-    """Runs in the process of the row."""
-    if device == "cpu":  # XLA takes as many threads as it may use cores
+    """Measures a row, in the process of that row."""
+    if device == "cpu":  # XLA starts one thread per core that it may use
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     sides = importlib.import_module("core_sides")
     problem = dataclasses.replace(sides.CASES[case], **change or {})
@@ -205,7 +208,7 @@ def _measure(
 def _time_by_turns(
     works: dict[str, Callable[[], Any]], seconds: float
 ) -> dict[str, float]:
-    """Median milliseconds of a call of each, over blocks taken by turns."""
+    """Median milliseconds per call of each side; blocks of the sides alternate."""
     calls = {}
     for name, work in works.items():
         work()
@@ -217,7 +220,7 @@ def _time_by_turns(
         if number >= MIN_BLOCKS and time.perf_counter() > end:
             break
         for name, work in works.items():
-            time.sleep(0.02)  # the other side's threads go to sleep
+            time.sleep(0.02)  # lets the threads of the other side go to sleep
             blocks[name].append(_block_seconds(work, calls[name]) / calls[name])
     return {name: 1e3 * statistics.median(times) for name, times in blocks.items()}
 
@@ -230,7 +233,7 @@ def _block_seconds(work: Callable[[], Any], calls: int) -> float:
 
 
 def _agreement(ours: Any, theirs: Any) -> str:
-    """Says whether both sides did the same work."""
+    """Describes the labels, and how many differ between the sides."""
     labels = ours.labels()
     counts = f"{(labels == 1).sum()} positive, {(labels == 0).sum()} negative"
     if theirs is None:
@@ -241,11 +244,14 @@ def _agreement(ours: Any, theirs: Any) -> str:
 
 def _check_losses(ours: float, theirs: float) -> None:
     if abs(ours - theirs) > 1e-5 * abs(theirs):
-        raise RuntimeError(f"The losses differ: {ours} here, {theirs} in torchvision.")
+        raise RuntimeError(
+            f"core.py needs equal losses, got {ours} in rpn_jax and {theirs} in "
+            "torchvision."
+        )
 
 
 def _memory(make: Callable[[], Any], device: str) -> dict[str, int]:
-    """Bytes that making ready and calling add to the peak."""
+    """Bytes that preparing and calling add to the peak."""
     side = make()
     peak = _gpu_peak if device == "gpu" else _process_peak
     before = peak(side.name)
@@ -258,7 +264,7 @@ def _memory(make: Callable[[], Any], device: str) -> dict[str, int]:
 
 
 def _process_peak(name: str) -> tuple[int, int]:
-    """Resident bytes now and at most since the last call of this."""
+    """Resident bytes now, and their maximum since the last call of this function."""
     del name
     with open("/proc/self/status") as status:
         fields = dict(line.split(":", 1) for line in status)

@@ -1,7 +1,7 @@
-"""What `core.py` times: the same work by `rpn_jax` and torchvision, on the same input.
+"""The work that `core.py` times, by `rpn_jax` and by torchvision on the same input.
 
-Both take NumPy arrays of one seeded `Case` and return functions without arguments that
-do the work once and wait for its end.
+Both sides take the NumPy arrays of one seeded `Case`. They return functions without
+arguments, which do the work once and wait until it is done.
 """
 
 import dataclasses
@@ -30,10 +30,10 @@ class Case:
     Attributes:
         image: height and width of the padded images.
         batch: number of images.
-        boxes: of each image.
+        boxes: number of boxes per image.
         anchors: shapes and spacing of the anchors.
-        sides: shortest and longest side of a box; log-uniform between.
-        seed: of all random numbers.
+        sides: shortest and longest side of a box; sides are log-uniform in between.
+        seed: seed of all random numbers.
     """
 
     image: tuple[int, int] = (800, 1344)
@@ -45,7 +45,7 @@ class Case:
 
     @property
     def config(self) -> rpn_jax.RPNConfig:
-        """The settings of torchvision, with this case's anchors."""
+        """The settings of torchvision with the anchors of this case."""
         return dataclasses.replace(presets.torchvision_fpn(), anchors=self.anchors)
 
     @property
@@ -57,11 +57,11 @@ class Case:
 
     @property
     def grid(self) -> rpn_jax.AnchorGrid:
-        """The anchors, with torchvision's strides: image over feature map."""
+        """The anchors, with torchvision's strides: image size over map size."""
         return rpn_jax.make_anchors(self.anchors, self.feature_shapes, self.image)
 
     def ground_truth(self) -> np.ndarray:
-        """Boxes `[b m 4]` of log-uniform sides, inside the image."""
+        """Boxes `[b m 4]` with log-uniform sides, inside the image."""
         rng = np.random.default_rng(self.seed)
         shape = (self.batch, self.boxes, 2)
         image = np.array(self.image[::-1], np.float64)
@@ -120,7 +120,7 @@ class Ours:
         return np.asarray(matches.labels)
 
     def targets(self) -> rpn_jax.Targets:
-        """What `assign` makes, for the loss of both sides."""
+        """The result of `assign`, for the losses of both sides."""
         return jax.device_get(jax.jit(self._assign)(*self._truth))
 
     def assign(self) -> Work:
@@ -128,7 +128,7 @@ class Ours:
         return self._compiled(self._assign, *self._truth)
 
     def write(self) -> Work:
-        """Fills arrays as large as the targets: the floor of `assign`."""
+        """Fills arrays of the size of the targets: a lower bound for `assign`."""
         targets = jax.eval_shape(self._assign, *self._truth)
 
         def fill(value):
@@ -137,7 +137,7 @@ class Ours:
         return self._compiled(fill, jnp.ones(()))
 
     def loss(self) -> Work:
-        """Both losses and their gradients for all predictions, the sample given."""
+        """Both losses and their gradients for all predictions, given the sample."""
         keys, boxes, valid = self._truth
         config = self._case.config.targets
         sample = functools.partial(rpn_jax.sample_targets, config=config)
@@ -157,7 +157,7 @@ class Ours:
         return self._compiled(jax.value_and_grad(loss), output, index, targets)
 
     def loss_everywhere(self) -> Work:
-        """The same from targets for all anchors: the sample has to be found first."""
+        """As `loss`, from targets for all anchors: it has to find the sample first."""
         output = rpn_jax.RPNOutput(*self._case.predictions())
         loss = jax.value_and_grad(self._loss)
         return self._compiled(loss, *jax.device_put((output, self.targets())))
@@ -168,7 +168,7 @@ class Ours:
         return self._compiled(lambda p, x: nnx.merge(graphdef, p)(x), *arguments)
 
     def head(self) -> Work:
-        """The head, differentiated for its weights and the features."""
+        """The head, with gradients of its weights and the features."""
         graphdef, *arguments = self._head()
 
         def total(params, features):
@@ -178,7 +178,7 @@ class Ours:
         return self._compiled(jax.value_and_grad(total, (0, 1)), *arguments)
 
     def step(self) -> Work:
-        """`compute_losses`, differentiated as in `head`; it predicts at the sample."""
+        """`compute_losses` with the gradients of `head`; it predicts at the sample."""
         graphdef, *arguments = self._head()
         key = jax.random.key(self._case.seed)
 
@@ -193,7 +193,7 @@ class Ours:
         return self._compiled(step, *arguments, self._truth[1:])
 
     def step_everywhere(self) -> Work:
-        """The same with a prediction at every anchor, as proposals would need it."""
+        """As `step`, with a prediction at every anchor, which proposals would need."""
         graphdef, *arguments = self._head()
 
         def total(params, features, truth):
@@ -262,7 +262,7 @@ class Theirs:
         return self._torch.stack(labels).cpu().numpy()
 
     def boxes(self) -> np.ndarray:
-        """Anchors `[n 4]` of an image."""
+        """The anchors `[n 4]` of an image."""
         return self._anchors[0].cpu().numpy()
 
     def assign(self) -> Work:
@@ -278,7 +278,7 @@ class Theirs:
         return self._synchronised(work)
 
     def loss(self, targets: rpn_jax.Targets) -> Work:
-        """As `compute_loss` from the indices of the sample on, with gradients."""
+        """The part of `compute_loss` after sampling, with gradients."""
         torch, functional = self._torch, self._torch.nn.functional
         logits, deltas = map(self._array, self._case.predictions())
         logits, deltas = logits.flatten(), deltas.reshape(-1, 4)
@@ -301,7 +301,7 @@ class Theirs:
 
         return self._synchronised(work)
 
-    loss_everywhere = loss  # it takes the indices of the sample alone
+    loss_everywhere = loss  # torchvision always takes the indices of the sample
 
     def head_forward(self) -> Work:
         """The head alone."""
@@ -314,11 +314,11 @@ class Theirs:
         return self._synchronised(work)
 
     def head(self) -> Work:
-        """The head, differentiated for its weights and the features."""
+        """The head, with gradients of its weights and the features."""
         return self._differentiated(lambda logits, deltas: logits.sum() + deltas.sum())
 
     def step(self) -> Work:
-        """Head, assignment and losses, differentiated as in `head`."""
+        """Head, assignment and losses, with the gradients of `head`."""
 
         def loss(logits, deltas):
             labels, boxes = self._rpn.assign_targets_to_anchors(

@@ -1,21 +1,25 @@
-"""Times `nms` beside torchvision: same machine, same boxes, by turns, warm.
+"""Times `nms` against torchvision: same machine, same boxes, alternating, warm.
 
     python benchmarks/nms.py                       # a minute; see --help
     python benchmarks/nms.py --tpu                 # compiles for TPUs instead
 
-Tables: all outputs of one image, then the first 1,000 of them; images under `vmap`, in
-five groups of 2,000 boxes; and the bytes that the compiler plans for temporary arrays.
-`random` boxes overlap little, so that nearly all are kept; `clustered` ones lie 20 to
-an object, as an RPN makes them. The IoU threshold is 0.7. Every row checks that both
-sides keep the same boxes.
+It prints these tables:
 
-A time is the median of single calls, the sides by turns. On a CPU the process is
-confined to `--threads` cores; on a GPU that both see, both run there. Without
-torchvision `rpn_jax` is timed alone.
+* all outputs of one image, then the first 1,000 of them;
+* images under `vmap`, in five groups of 2,000 boxes;
+* the bytes that the compiler plans for temporary arrays.
 
-With `--tpu`, libtpu compiles one image of 12,000 boxes for a chip of v5e, and 16 images
-of 5 x 2,000 for two: a line of JSON for each program says what it stores and how often
-the chips talk to each other.
+`random` boxes overlap little, so nearly all are kept. `clustered` boxes come in groups
+of 20 per object, as an RPN makes them. The IoU threshold is 0.7. Every row checks that
+both sides keep the same boxes.
+
+A time is the median of single calls, and the sides alternate. On a CPU the process may
+use `--threads` cores. If both sides see a GPU, both run there. Without torchvision,
+only `rpn_jax` is timed.
+
+With `--tpu`, libtpu compiles one image of 12,000 boxes for one chip of v5e, and 16
+images of 5 x 2,000 boxes for two. One line of JSON per program says what it stores and
+how often the chips communicate.
 """
 
 import argparse
@@ -43,9 +47,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=2, help="cores to use")
-    parser.add_argument("--repeats", type=int, default=21, help="calls of each side")
-    parser.add_argument("--tpu", action="store_true", help="compile for TPU instead")
+    parser.add_argument("--threads", type=int, default=2, help="number of cores to use")
+    parser.add_argument(
+        "--repeats", type=int, default=21, help="number of calls per side"
+    )
+    parser.add_argument(
+        "--tpu", action="store_true", help="compile for TPUs instead of timing"
+    )
     options = parser.parse_args()
     if options.tpu:
         for shape, chips in TPU_PROGRAMS:
@@ -72,13 +80,13 @@ def main() -> None:
 
 
 def use_cores(number: int) -> None:
-    """Confines this process, which must not have loaded JAX or PyTorch yet."""
+    """Limits the cores of this process, before it loads JAX or PyTorch."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
 
 
 def make_boxes(kind: str, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of 16 to 512 pixels in 1333 x 800, and distinct scores."""
+    """Boxes of 16 to 512 pixels in an image of 1333 x 800, with distinct scores."""
     rng = np.random.default_rng(seed)
     objects = n // 20 if kind == "clustered" else n
     corner = rng.uniform(0, [1333, 800], (objects, 2))
@@ -95,7 +103,7 @@ def make_boxes(kind: str, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray
 def compare(
     arrays: tuple[np.ndarray, np.ndarray], max_outputs: int, time_pair: Callable
 ) -> list[str]:
-    """The cells of a row: one image."""
+    """The cells of a row for one image."""
     import jax
 
     from rpn_jax.core.nms import nms
@@ -118,7 +126,7 @@ def compare(
 
 
 def compare_levels(images: int, time_pair: Callable) -> list[str]:
-    """The cells of a row: a batch, whose boxes meet within their level alone."""
+    """The cells of a row for a batch, whose boxes only compete within their level."""
     import jax
 
     from rpn_jax.core.nms import nms
@@ -150,7 +158,7 @@ def compare_levels(images: int, time_pair: Callable) -> list[str]:
 
 
 def temporary_bytes(n: int) -> int:
-    """What one image of `n` boxes needs beside its input and output."""
+    """Bytes that one image of `n` boxes needs besides its input and output."""
     import jax
 
     from rpn_jax.core.nms import nms
@@ -163,7 +171,7 @@ def temporary_bytes(n: int) -> int:
 
 
 def compile_for_tpu(shape: tuple[int, ...], chips: int) -> dict[str, Any]:
-    """Compiles `nms` for boxes of this shape, whose first axis may be sharded."""
+    """Compiles `nms` for boxes of this shape. Several chips share the first axis."""
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
@@ -198,12 +206,12 @@ def compile_for_tpu(shape: tuple[int, ...], chips: int) -> dict[str, Any]:
 
 
 class Peer:
-    """torchvision, on the device that JAX uses."""
+    """The side of torchvision, on the device that JAX uses."""
 
     @classmethod
     @functools.cache
     def load(cls) -> "Peer | None":
-        """None where it is not installed."""
+        """Returns None if torchvision is not installed."""
         try:
             return cls()
         except ImportError:
@@ -212,7 +220,7 @@ class Peer:
     def __init__(self) -> None:
         import jax
 
-        torch = importlib.import_module("torch")  # by name, since both are optional
+        torch = importlib.import_module("torch")  # by name, because both are optional
         torchvision = importlib.import_module("torchvision")
         on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
         self._torch, self._device = torch, "cuda" if on_gpu else "cpu"
@@ -221,26 +229,26 @@ class Peer:
             torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     def tensors(self, *arrays: np.ndarray) -> list[Any]:
-        """The arrays, on the device."""
+        """Puts the arrays on the device."""
         return [self._torch.tensor(x, device=self._device) for x in arrays]
 
     def nms(self, boxes: Any, scores: Any) -> Any:
-        """Indices of the boxes kept."""
+        """Indices of the boxes that are kept."""
         return self._ops.nms(boxes, scores, THRESHOLD)
 
     def batched_nms(self, boxes: Any, scores: Any, levels: Any) -> Any:
-        """Indices of the boxes kept, of all levels."""
+        """Indices of the boxes that are kept, over all levels."""
         return self._ops.batched_nms(boxes, scores, levels, THRESHOLD)
 
     def wait(self, result: Any) -> Any:
-        """Returns when the device has made the result."""
+        """Waits until the device has computed the result, and returns it."""
         if self._device == "cuda":
             self._torch.cuda.synchronize()
         return result
 
 
 def time_by_turns(*sides: Callable[[], Any], repeats: int) -> list[float]:
-    """The median milliseconds of a call of each side, after one to warm up."""
+    """Median milliseconds per call of each side, after one call as a warm-up."""
     times: list[list[float]] = [[] for _ in sides]
     for round_ in range(repeats + 1):
         for side, measured in zip(sides, times, strict=True):
@@ -252,7 +260,7 @@ def time_by_turns(*sides: Callable[[], Any], repeats: int) -> list[float]:
 
 
 def cells(kept: int, times: list[float]) -> list[str]:
-    """Kept, theirs, ours, and how many times faster ours is."""
+    """Number of kept boxes, both times, and how many times faster `rpn_jax` is."""
     ours, *theirs = times
     if not theirs:
         return [str(kept), "", f"{ours:.2f}", ""]
@@ -260,7 +268,7 @@ def cells(kept: int, times: list[float]) -> list[str]:
 
 
 def print_header(*titles: str) -> None:
-    """Begins a table."""
+    """Prints the head of a table."""
     print()
     print_row(*titles)
     print("|" + "---|" * len(titles))

@@ -1,14 +1,18 @@
-"""Times `propose` beside torchvision: same machine, same predictions, by turns, warm.
+"""Times `propose` against torchvision: same machine, same predictions, warm.
 
     python benchmarks/proposals.py                 # a minute; see --help
 
-The proposal step: decoding, the best 2,000 of each level, suppression at an IoU of 0.7,
-the best 1,000 of an image; and once 12,000 and 2,000, as py-faster-rcnn trains. Sizes:
-S is one level of stride 16 with 9 anchors a cell, 600 x 1000, 1 image; M is P2 to P6
-with 3 anchors a cell, 800 x 1344, 2 images; L has 8 images. Each row checks that both
-sides propose the same number of boxes with the same scores. torchvision runs what its
-`RegionProposalNetwork.forward` runs after the head: `box_coder.decode` of all anchors
-and `filter_proposals`. See `nms.py` beside this file for how times are taken.
+The proposal step decodes, selects the best 2,000 boxes per level, suppresses at an IoU
+of 0.7 and keeps the best 1,000 boxes per image. One row uses 12,000 and 2,000, as
+py-faster-rcnn does in training.
+
+Sizes: S is one level of stride 16 with 9 anchors per cell, 600 x 1000 pixels, 1 image.
+M is P2 to P6 with 3 anchors per cell, 800 x 1344 pixels, 2 images. L has 8 images.
+
+Each row checks that both sides propose the same number of boxes with the same scores.
+torchvision runs the part of `RegionProposalNetwork.forward` after the head:
+`box_coder.decode` of all anchors, and `filter_proposals`. The sides alternate;
+`nms.py` explains the timing.
 """
 
 import argparse
@@ -35,8 +39,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=2, help="cores to use")
-    parser.add_argument("--repeats", type=int, default=11, help="calls of each side")
+    parser.add_argument("--threads", type=int, default=2, help="number of cores to use")
+    parser.add_argument(
+        "--repeats", type=int, default=11, help="number of calls per side"
+    )
     options = parser.parse_args()
     use_cores(options.threads)
     print_header("size", "torchvision ms", "rpn_jax ms", "ratio", "temporary MiB")
@@ -90,11 +96,11 @@ def torchvision_step(
     pre: int,
     post: int,
 ) -> Any:
-    """What torchvision's RPN does after its head, or None where it is not installed."""
+    """The step of torchvision's RPN after its head; None without torchvision."""
     import jax
 
     try:
-        torch = importlib.import_module("torch")  # by name, since both are optional
+        torch = importlib.import_module("torch")  # by name, because both are optional
         detection = importlib.import_module("torchvision.models.detection.rpn")
     except ImportError:
         return None
@@ -132,7 +138,7 @@ def torchvision_step(
 
 
 def check_same(ours: Any, theirs: Any) -> None:
-    """Whether both propose as many boxes, of the same scores, for every image."""
+    """Checks that both sides propose boxes with the same scores for every image."""
     for i, scores in enumerate(theirs[1]):
         valid = np.asarray(ours.valid[i])
         expected = scores.cpu().numpy()

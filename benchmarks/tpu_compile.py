@@ -1,19 +1,23 @@
-"""Compiles the core for TPUs that are not there, and reads what it would cost on them.
+"""Compiles the core for TPUs without having one, and reads what it would cost there.
 
-`pip install libtpu` brings the compiler; no TPU is needed:
+`pip install libtpu` installs the compiler; no TPU is needed:
 
     python benchmarks/tpu_compile.py              # v5e, 800 x 1344, 8 images, 100 boxes
     python benchmarks/tpu_compile.py --boxes 20 --json                      # see --help
 
-Programs: `assign` labels, samples and encodes; `loss` adds the two losses and their
-gradients for the predictions; `step` is `compute_losses`, differentiated for the
-weights of the head and the features, and `step_everywhere` the same with a prediction
-at every anchor. `dense` is what they avoid: labels from the matrix of all overlaps.
-Each is compiled for one chip with all images and for a share of them on every chip.
+These programs are compiled:
 
-For each stand the bytes a chip needs, as the compiler counts them; the largest array
-that is stored, feature maps aside; and the collectives, those inside of loops apart:
-such a loop waits for every chip in each iteration.
+* `assign` labels, samples and encodes.
+* `loss` adds the two losses and their gradients with respect to the predictions.
+* `step` is `compute_losses` with gradients of the head's weights and of the features.
+* `step_everywhere` is `step` with a prediction at every anchor.
+* `dense` is what the others avoid: labels from the matrix of all overlaps.
+
+Each is compiled for one chip with all images, and for several chips that share them.
+
+The table has the bytes that a chip needs, as the compiler counts them, and the largest
+stored array that is not a feature map. It counts collectives, and separately those in
+loops, because such a loop waits for all chips in each iteration.
 """
 
 import argparse
@@ -28,7 +32,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-# Read by libtpu and by JAX when they start: compile for a TPU, run on the CPU.
+# libtpu and JAX read these when they start: compile for a TPU, run on the CPU.
 os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
@@ -51,7 +55,7 @@ TITLES = (
     *("largest array", "collectives", "in loops", "seconds"),
 )
 
-# Of compiled HLO, one computation a block and one instruction a line.
+# Compiled HLO has one computation per block and one instruction per line.
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\) -> .*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][\w-]*)\(")
 ARRAY = re.compile(r"\b[a-z]+\d*\w*\[([\d,]*)\]")
@@ -62,14 +66,15 @@ COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What is compiled, with the preset `torchvision_fpn`.
+    """The sizes of the problem that is compiled, with the preset `torchvision_fpn`.
 
     Attributes:
         topology: generation and arrangement of the chips, as libtpu names them.
         image: height and width of the padded images.
         batch: number of images, over all chips.
-        boxes: rows of ground truth of each image.
-        channels: of the feature maps; arrays with such a dimension pass unseen.
+        boxes: rows of ground truth per image.
+        channels: number of channels of the feature maps. `largest` does not consider
+            arrays with such a dimension.
     """
 
     topology: str = "v5e:2x4"
@@ -93,18 +98,18 @@ class Sizes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the compiler says of one program; bytes are those of one chip.
+    """What the compiler reports about one program. Bytes are per chip.
 
     Attributes:
-        program: its name.
-        chips: how many it runs on.
-        argument_bytes: of its inputs.
-        output_bytes: of its results.
-        temp_bytes: of all that lies between, where most of it is alive.
-        largest: dimensions of the largest stored array that is no feature map.
-        collectives: how often each stands in the program.
-        collectives_in_loops: how many of them stand in a loop.
-        seconds: that lowering and compiling took.
+        program: name of the program.
+        chips: number of chips that it runs on.
+        argument_bytes: size of the inputs.
+        output_bytes: size of the results.
+        temp_bytes: largest size of the temporary arrays that exist at the same time.
+        largest: dimensions of the largest stored array that is not a feature map.
+        collectives: number of times that each collective occurs in the program.
+        collectives_in_loops: number of collectives that are in a loop.
+        seconds: time that lowering and compiling took.
     """
 
     program: str
@@ -122,9 +127,9 @@ class Program(NamedTuple):
     """A function to compile and the shapes of its two arguments.
 
     Attributes:
-        function: takes `shared` and `images`.
-        shared: what all images have in common.
-        images: what every image has its own row of.
+        function: called with `shared` and `images`.
+        shared: arrays that all images have in common.
+        images: arrays with one row per image.
     """
 
     function: Callable[[Any, Any], Any]
@@ -136,9 +141,9 @@ def compile_program(name: str, sizes: Sizes, *, chips: int) -> Report:
     """Compiles one of `PROGRAMS` for `chips` of the topology and reads the result.
 
     Args:
-        name: of the program.
-        sizes: of its arguments.
-        chips: how many share the images equally.
+        name: name of the program.
+        sizes: sizes of its arguments.
+        chips: number of chips that share the images equally.
     """
     start = time.perf_counter()
     program = make_program(name, sizes)
@@ -157,7 +162,10 @@ def compile_program(name: str, sizes: Sizes, *, chips: int) -> Report:
     text = compiled.as_text()
     memory = compiled.memory_analysis()
     if text is None or memory is None:
-        raise RuntimeError("This libtpu tells neither the program nor its memory.")
+        raise RuntimeError(
+            "compile_program needs the program and its memory from libtpu, got None. "
+            "Install another version of libtpu."
+        )
     in_loops, counts = count_collectives(text)
     return Report(
         program=name,
@@ -173,7 +181,7 @@ def compile_program(name: str, sizes: Sizes, *, chips: int) -> Report:
 
 
 def make_program(name: str, sizes: Sizes) -> Program:
-    """One of `PROGRAMS`, with the shapes of its arguments."""
+    """Makes one of `PROGRAMS`, with the shapes of its arguments."""
     anchors = sizes.anchors
     b, n, m = sizes.batch, len(anchors), sizes.boxes
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -215,7 +223,7 @@ def largest_array(text: str, *, without: int) -> tuple[int, ...]:
 
     Args:
         text: the program as HLO text.
-        without: arrays with a dimension of this size are passed over.
+        without: arrays with a dimension of this size are not considered.
     """
     computations = _computations(text)
     fused = {
@@ -237,7 +245,7 @@ def largest_array(text: str, *, without: int) -> tuple[int, ...]:
 
 
 def count_collectives(text: str) -> tuple[int, collections.Counter[str]]:
-    """How many collectives stand in loops, and how often each stands anywhere.
+    """Counts the collectives in loops, and each collective in the whole program.
 
     Args:
         text: the program as HLO text.
@@ -272,7 +280,7 @@ def _loss(output, anchors, key, truth) -> jax.Array:
 
 
 def _dense(anchors, key, truth) -> jax.Array:
-    """Labels before sampling, as they are usually written."""
+    """Labels before sampling, as they are usually computed."""
     del key
 
     def labels(boxes, valid):
@@ -356,7 +364,9 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=default.channels)
     parser.add_argument("--chips", type=int, nargs="+", default=[1, default.batch])
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=PROGRAMS)
-    parser.add_argument("--json", action="store_true", help="one line a program")
+    parser.add_argument(
+        "--json", action="store_true", help="print one line per program"
+    )
     options = parser.parse_args()
     sizes = Sizes(
         topology=options.topology,

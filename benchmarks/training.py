@@ -1,12 +1,14 @@
-"""Trains this library's RPN and torchvision's on the same batches, and compares.
+"""Trains the RPN of this library and torchvision's on the same batches.
 
     python benchmarks/training.py --data set.json --test test.json --weights w.npz
 
-Both have a MobileNetV2 with a pyramid, started from the same weights, the same images
-in the same order, optimiser, schedule and anchors, and run one after the other on the
-CPU. torchvision's has its own rules (positive from an IoU of 0.7, smooth L1), this
-library's has `presets.pyramid`. Recall is counted by the same function. Speed is the
-median over steps, reading included, of what was compiled before.
+Both have a MobileNetV2 with a pyramid, started from the same weights. They get the same
+images in the same order, and have the same optimizer, schedule and anchors. They run
+one after the other on the CPU.
+
+torchvision follows its rules (positive from an IoU of 0.7, smooth L1), and this library
+follows `presets.pyramid`. The same function counts the recall of both. Speed is the
+median over steps, including reading but not compilation.
 """
 
 import argparse
@@ -33,12 +35,17 @@ from rpn_jax.train import ResolvedConfig, Run, TrainConfig, make_schedule, resol
 torch: Any = importlib.import_module("torch")
 torchvision: Any = importlib.import_module("torchvision")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LAYERS = {"3": 24, "6": 32, "13": 96, "17": 320}  # of MobileNetV2, with their channels
-NUM_FROZEN = 4  # its layers 0 to 3 are the first two stages
+LAYERS = {
+    "3": 24,
+    "6": 32,
+    "13": 96,
+    "17": 320,
+}  # layers of MobileNetV2, with their channels
+NUM_FROZEN = 4  # layers 0 to 3 of MobileNetV2 are the first two stages
 
 
 def train_ours(config: ResolvedConfig, test: ImageSource) -> tuple[float, Report]:
-    """Images per second, and the recall."""
+    """Trains this library. Returns images per second, and the recall."""
     run = Run(config)
     speeds = [progress.metrics["images_per_second"] for progress in run.steps()]
     found = dict(
@@ -52,7 +59,7 @@ def train_ours(config: ResolvedConfig, test: ImageSource) -> tuple[float, Report
 def train_theirs(
     config: ResolvedConfig, train: ImageSource, test: ImageSource
 ) -> tuple[float, Report]:
-    """The same of torchvision's."""
+    """Trains torchvision. Returns images per second, and the recall."""
     torch.manual_seed(config.seed)
     backbone, rpn = make_torchvision(config)
     params = [p for m in (backbone, rpn) for p in m.parameters() if p.requires_grad]
@@ -97,7 +104,7 @@ def train_theirs(
 
 
 def make_torchvision(config: ResolvedConfig) -> tuple[Any, Any]:
-    """The backbone with the pyramid, and the network on it."""
+    """Makes the backbone with its pyramid, and the RPN on it."""
     frozen = torchvision.ops.FrozenBatchNorm2d
     trunk = torchvision.models.mobilenet_v2(weights=None, norm_layer=frozen)
     if config.init_weights is not None:
@@ -134,7 +141,7 @@ def make_torchvision(config: ResolvedConfig) -> tuple[Any, Any]:
 
 
 def to_image_list(batch: Any) -> Any:
-    """Normalised images with their sizes, zero in the padding."""
+    """Normalizes the images and sets their padding to zero."""
     pixels = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(x).reshape(1, 3, 1, 1) for x in (MEAN, STD))
     pixels = ((pixels - mean) / std).contiguous()
@@ -149,7 +156,7 @@ def to_image_list(batch: Any) -> Any:
 def predict_torchvision(
     backbone: Any, rpn: Any, config: ResolvedConfig, source: ImageSource
 ) -> Iterator[tuple[int, ImageProposals]]:
-    """The proposals of every image, in pixels of the original."""
+    """Yields the proposals of every image, in pixels of the original."""
     for batch in eval_batches(source, config.pipeline, batch_size=config.batch_size):
         images = to_image_list(batch)
         with torch.no_grad():
@@ -158,13 +165,13 @@ def predict_torchvision(
         for i, row in enumerate(batch.rows.tolist()):
             if row >= 0:
                 found = boxes[i].numpy() / batch.scales[i, [1, 0, 1, 0]]
-                # They come in the order of their scores, which are not returned.
+                # They are in the order of their scores, which are not returned.
                 scores = np.linspace(1.0, 0.0, len(found), dtype=np.float32)
                 yield row, ImageProposals(source.truth(row).image_id, found, scores)
 
 
 def row(name: str, seed: int, speed: float, report: Report) -> str:
-    """A line of the table."""
+    """Formats a row of the table."""
     numbers = [report.coco.average(100), report.coco.average(1000)]
     numbers += [report.coco.average(limit, iou=0.5) for limit in (100, 1000)]
     cells = " | ".join(f"{number:.3f}" for number in numbers)
@@ -172,11 +179,13 @@ def row(name: str, seed: int, speed: float, report: Report) -> str:
 
 
 def main() -> None:
-    """Trains both with every seed and prints the table."""
+    """Trains both sides with every seed and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="COCO file to train on")
-    parser.add_argument("--test", required=True, help="COCO file to count recall on")
-    parser.add_argument("--weights", help="of MobileNetV2, torchvision's names, .npz")
+    parser.add_argument("--test", required=True, help="COCO file to measure recall on")
+    parser.add_argument(
+        "--weights", help=".npz of MobileNetV2, with torchvision's names"
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
@@ -195,7 +204,7 @@ def main() -> None:
 
 
 def make_config(options: argparse.Namespace, seed: int, out: str) -> ResolvedConfig:
-    """The settings of both sides."""
+    """Makes the settings of both sides."""
     min_side = options.min_side
     base = TrainConfig(
         pipeline=PipelineConfig(min_side=min_side, max_side=min_side * 5 // 3),

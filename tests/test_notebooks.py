@@ -1,24 +1,25 @@
 """The notebooks as committed: run in order, complete, and with the numbers they claim.
 
-`pytest --nbmake notebooks` runs them again, and the last cell of each compares what it
-computes then with these same numbers.
+`pytest --nbmake notebooks` runs them again. The last cell of each notebook then
+compares its results with the same numbers.
 """
 
 import ast
 import importlib.util
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))
-LARGEST = 2_000_000  # bytes of a file
+LARGEST = 2_000_000  # bytes per file
 WIDEST = 110  # characters that a browser shows on one line
 
 pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the notebooks are in the checkout alone"
+    not FOLDER.is_dir(), reason="only a checkout has the notebooks"
 )
 
 
@@ -41,12 +42,17 @@ def printed(cell):
 
 
 def expected_numbers(cell):
-    """The dictionary that the last cell holds its numbers against."""
+    """The dictionary that the last cell compares its numbers with."""
     for statement in ast.parse(source(cell)).body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="expected")], value=value):
                 return ast.literal_eval(value)
     return {}
+
+
+def test_all_notebooks_begin_with_the_same_cell():
+    first = [json.loads(path.read_text())["cells"][0]["source"] for path in PATHS]
+    assert first == first[:1] * len(PATHS)
 
 
 def test_the_first_cell_installs_and_the_second_is_a_title(cells):
@@ -56,24 +62,41 @@ def test_the_first_cell_installs_and_the_second_is_a_title(cells):
     assert source(cells[1]).startswith("# ")
 
 
+def nvidia_smi(driver):
+    """A `subprocess.run` that answers as `nvidia-smi` does when asked for drivers."""
+
+    def run(command, **options):
+        assert command[0] == "nvidia-smi"
+        assert "--query-gpu=driver_version" in command
+        assert options == {"capture_output": True, "text": True, "check": False}
+        return subprocess.CompletedProcess(command, 0, stdout=driver, stderr="")
+
+    return run
+
+
 @pytest.mark.parametrize(
-    ("commands", "modules", "with_device"),
+    ("driver", "modules", "with_device"),
     [
-        ([], [], "jax"),
-        (["nvidia-smi"], [], "jax[cuda12]"),
-        ([], ["libtpu"], "jax[tpu]"),
+        (None, [], "jax"),
+        ("580.65.06\n", [], "jax[cuda13]"),
+        ("590.10\n590.10\n", ["libtpu"], "jax[cuda13]"),
+        ("579.99\n", [], "jax[cuda12]"),
+        ("NVIDIA-SMI has failed because it found no driver.\n", [], "jax[cuda12]"),
+        ("", [], "jax[cuda12]"),
+        (None, ["libtpu"], "jax[tpu]"),
     ],
 )
 @pytest.mark.parametrize("wheels", [[], ["rpn_jax-9.9.9-py3-none-any.whl"]])
 def test_the_first_cell_asks_for_the_jax_of_the_device(
-    cells, commands, modules, with_device, wheels, monkeypatch, tmp_path
+    cells, driver, modules, with_device, wheels, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
     for wheel in wheels:
         (tmp_path / wheel).touch()
     monkeypatch.setattr(
-        shutil, "which", lambda name: name if name in commands else None
+        shutil, "which", lambda name: name if driver is not None else None
     )
+    monkeypatch.setattr(subprocess, "run", nvidia_smi(driver))
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: name if name in modules else None
     )
@@ -105,7 +128,7 @@ def test_no_printed_line_is_too_wide_to_read(cells):
     assert max(map(len, lines)) <= WIDEST
 
 
-def test_the_numbers_as_committed_are_those_that_a_run_is_held_against(cells):
+def test_the_committed_numbers_are_those_that_a_run_is_compared_with(cells):
     last = code(cells)[-1]
     expected = expected_numbers(last)
     assert expected
