@@ -1,8 +1,8 @@
 """The region proposal network of Faster R-CNN in JAX: targets, losses, proposals.
 
-Functions of fixed-shape arrays for one image, which `jit`, `vmap`, `grad` and
-`shard_map` take as they are. Where other systems select rows, these keep every row and
-a mask.
+Everything is a pure function of fixed-shape arrays for one image, so `jit`, `vmap`,
+`grad` and `shard_map` work unchanged. Where PyTorch selects rows (`nonzero`), rpn_jax
+keeps all rows and a mask.
 """
 
 from jaxtyping import install_import_hook as _install_import_hook
@@ -18,7 +18,6 @@ with _install_import_hook("rpn_jax", _BEARTYPE):
     from .core.anchors import AnchorGrid as AnchorGrid
     from .core.anchors import cell_anchors as cell_anchors
     from .core.anchors import make_anchors as make_anchors
-    from .core.boxes import area as area
     from .core.boxes import clip_boxes as clip_boxes
     from .core.boxes import decode_boxes as decode_boxes
     from .core.boxes import encode_boxes as encode_boxes
@@ -28,12 +27,9 @@ with _install_import_hook("rpn_jax", _BEARTYPE):
     from .core.config import RPNConfig as RPNConfig
     from .core.config import TargetConfig as TargetConfig
     from .core.head import RPNHead as RPNHead
-    from .core.losses import BoxLossWeights as BoxLossWeights
     from .core.losses import RPNLosses as RPNLosses
-    from .core.losses import RPNMetrics as RPNMetrics
     from .core.losses import box_loss_weights as box_loss_weights
     from .core.losses import rpn_loss as rpn_loss
-    from .core.losses import rpn_metrics as rpn_metrics
     from .core.matching.match import Matches as Matches
     from .core.matching.match import match_anchors as match_anchors
     from .core.nms import NMSResult as NMSResult
@@ -50,4 +46,3 @@ with _install_import_hook("rpn_jax", _BEARTYPE):
     from .core.targets import count_degenerate as count_degenerate
     from .core.targets import sample_anchors as sample_anchors
     from .core.targets import sample_targets as sample_targets
-    from .core.targets import unmatched_fraction as unmatched_fraction

@@ -9,14 +9,14 @@ from .core._typing import Array, Bool, Float, UInt8
 
 
 class TrainBatch(NamedTuple):
-    """What a step needs of a batch; `rpn_jax.data.Batch` has the same names.
+    """The arrays of a batch that devices need, under the names of `rpn_jax.data.Batch`.
 
     Attributes:
-        images: `[b h w 3]` bytes, zero where an image is padded.
-        image_sizes: `[b 2]` `(height, width)` without the padding.
-        gt_boxes: `[b m 4]` in pixels of `images`.
+        images: `[b h w 3]` RGB bytes; the padding is zero.
+        image_sizes: `[b 2]` `(height, width)` of each image without the padding.
+        gt_boxes: `[b m 4]` boxes in pixels of `images`.
         gt_valid: `[b m]` which rows are boxes.
-        gt_ignore: `[b m]` which of them are regions to ignore, not objects.
+        gt_ignore: `[b m]` which of these are ignored regions instead of objects.
     """
 
     images: UInt8[Array, "b h w 3"]
@@ -27,20 +27,20 @@ class TrainBatch(NamedTuple):
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes in a row, along the axis `data`."""
+    """Makes a mesh of all devices of all processes, along one axis `data`."""
     devices = jax.device_count()
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
 
 def put_batch(batch: Any, mesh: Mesh) -> TrainBatch:
-    """Sends a batch to the devices, to each its images.
+    """Spreads the images of a batch over the devices.
 
     Args:
-        batch: arrays of this process, with the names of `TrainBatch`.
-        mesh: of the devices.
+        batch: the arrays of this process, under the names of `TrainBatch`.
+        mesh: the devices.
 
     Returns:
-        The batch of all processes.
+        The global batch, which joins the images of all processes.
     """
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     local = TrainBatch(*(getattr(batch, name) for name in TrainBatch._fields))

@@ -1,4 +1,4 @@
-"""From a model and images to proposals in pixels of the original images."""
+"""Proposals of a model for images, in pixels of the original images."""
 
 from collections.abc import Iterator
 
@@ -24,21 +24,21 @@ def predict(
     config: RPNConfig,
     batch_size: int = 8,
 ) -> Iterator[tuple[int, ImageProposals]]:
-    """The proposals of every image of a source that can be decoded.
+    """Predicts proposals for every image of a source that can be decoded.
 
-    Images are spread over all devices. A program is compiled for each of the few shapes
-    that images are padded to.
+    Images are spread over all devices. One program is compiled for each of the few
+    shapes that images are padded to.
 
     Args:
         model: the trained network.
         source: the images.
-        pipeline: how images become batches.
-        config: the rules of the network.
-        batch_size: images of a batch; it is rounded up to fill every device.
+        pipeline: settings of resizing and batching.
+        config: the settings that the network was trained with.
+        batch_size: images per batch; it is rounded up to fill every device.
 
     Yields:
         The row of an image in `source`, and its proposals, the best first, in pixels of
-        the upright original. Rows come in the order of the pipeline.
+        the upright original image. Rows come in the order of the pipeline.
     """
     mesh = make_mesh()
     batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -47,6 +47,7 @@ def predict(
         found = jax.device_get(propose(put_batch(batch, mesh)))
         for i, row in enumerate(batch.rows.tolist()):
             if row >= 0:  # the last batch may be padded
+                # From pixels of the resized image to those of the original one.
                 truth = source.truth(row)
                 boxes = found.boxes[i][found.valid[i]] / batch.scales[i, [1, 0, 1, 0]]
                 height, width = truth.size
@@ -69,7 +70,8 @@ def _make_propose(model: RPN, mesh: Mesh, config: RPNConfig):
             model.head, features, anchors, batch.image_sizes, config=config
         )
 
-    # Suppression loops until every image of a device is done, not of all devices.
+    # Under `shard_map` each device suppresses in its own loop. Without it, the loop
+    # would ask all devices in every iteration whether to continue.
     mapped = jax.shard_map(
         propose,
         mesh=mesh,

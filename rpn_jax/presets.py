@@ -1,13 +1,15 @@
-"""The reference systems as `RPNConfig` values, each with its source.
+"""The reference systems as `RPNConfig` values, each with its source, and `pyramid`.
 
-Every preset gives what its authors meant. Where the original has a slip, or would break
-on some input, the preset does not, and its docstring says so. Common to all:
+Every reference preset sets what its authors meant. Where the original has a slip, or
+fails on some input, the preset does not, and its docstring says so. All have in common:
 
-* ground truth that is degenerate (`x1 <= x0`, not finite) counts as padding;
-* a box that overlaps no anchor forces none: in torchvision, detectron2, py-faster-rcnn
-  and mmdetection with `min_pos_iou=0` it turns every anchor without overlap positive;
-* images without boxes, or without an anchor inside, have finite losses;
-* proposals with a score or a delta that is not finite are dropped.
+* Degenerate ground truth (`x1 <= x0`, or not finite) counts as padding.
+* A box that overlaps no anchor forces none. In torchvision, detectron2, py-faster-rcnn,
+  and mmdetection with `min_pos_iou=0`, it turns every anchor without overlap positive.
+* Images without boxes, or without an anchor inside, have finite losses.
+* Proposals with a score or a delta that is not finite are dropped.
+
+`pyramid` follows no single system: it is what `rpn-jax train` uses for a pyramid.
 """
 
 import dataclasses
@@ -19,12 +21,12 @@ from .core.config import LossConfig, ProposalConfig, RPNConfig, TargetConfig
 def py_faster_rcnn() -> RPNConfig:
     """rbgirshick/py-faster-rcnn (781a917), VGG16 end to end.
 
-    Its head is `RPNHead(512, 9, num_logits=2)`.
+    Its head is `RPNHead(512, 9, num_logits=2)`. Deviations:
 
-    Deviations: `dw` and `dh` are clamped at `log(1000 / 16)`, where the original lets
-        `exp` overflow; images without boxes train, where it crashes; `min_size` is 16
-        pixels
-    of the input image, where it is 16 pixels of the image before resizing.
+    * `dw` and `dh` are clamped at `log(1000 / 16)`. The original lets `exp` overflow.
+    * Images without boxes train. The original crashes.
+    * `min_size` is 16 pixels of the input image. In the original it is 16 pixels of the
+      image before resizing.
     """
     legacy = jwyang_vgg16()
     return dataclasses.replace(
@@ -41,17 +43,20 @@ def py_faster_rcnn() -> RPNConfig:
 def jwyang_vgg16() -> RPNConfig:
     """jwyang/faster-rcnn.pytorch (f9d984d), VGG16 for VOC.
 
-    Its head is `RPNHead(512, 9, num_logits=2)`.
+    Its head is `RPNHead(512, 9, num_logits=2)`. Deviations:
 
-    Deviations: the box loss of an image is divided by that image's own number of
-        samples, where the original takes the last image's for all of the batch; the
-        border is judged by each image's own size, where it takes the first image's;
-        `RPN_POSITIVE_WEIGHT` in (0, 1), here `box_positive_weight`, works, where it
-        crashes;
-    there may be any number of boxes, where it drops those after the 20th; `dw` and `dh`
-    are clamped at `log(1000 / 16)`, where it lets `exp` overflow. It reads a minimum
-    size of proposals but never applies it; nor does the preset. Of boxes with
-    `x0 == x1` or `y0 == y1` it drops those with both; the preset drops either.
+    * The box loss of an image is divided by the number of samples in that image. The
+      original divides every image of the batch by the number in the last one.
+    * The border is judged by the size of each image. The original uses the first one's.
+    * `RPN_POSITIVE_WEIGHT` in (0, 1), here `box_positive_weight`, works. The original
+      crashes.
+    * There may be any number of boxes. The original drops those after the 20th.
+    * `dw` and `dh` are clamped at `log(1000 / 16)`. The original lets `exp` overflow.
+    * A box with either `x0 == x1` or `y0 == y1` is dropped. The original drops boxes
+      with both.
+
+    The original reads a minimum size of proposals but never applies it. Neither does
+    the preset.
     """
     return RPNConfig(
         anchors=AnchorConfig(
@@ -74,7 +79,7 @@ def jwyang_vgg16() -> RPNConfig:
 def jwyang_res101_coco() -> RPNConfig:
     """jwyang/faster-rcnn.pytorch (f9d984d), ResNet-101 for COCO.
 
-    As `jwyang_vgg16`, with a fourth anchor size of 64 pixels: its head is
+    It is `jwyang_vgg16` with a fourth anchor size of 64 pixels. Its head is
     `RPNHead(1024, 12, hidden_features=512, num_logits=2)`. The original drops the boxes
     of an image after the 50th.
     """
@@ -88,8 +93,9 @@ def torchvision_fpn() -> RPNConfig:
     """`torchvision` 0.28, `fasterrcnn_resnet50_fpn`.
 
     Its head is `RPNHead(256, 3)`, with `num_convs=2` in the second version. torchvision
-    computes the strides at run time, as image size // feature map: pass the padded
-    image's size to `make_anchors` for the same.
+    computes strides at run time, as image size // feature map. `strides_from_image`
+    makes the models of this library do so; for `make_anchors`, pass the size of the
+    padded image.
     """
     return RPNConfig(
         anchors=AnchorConfig(rounding="corners", strides_from_image=True),
@@ -106,11 +112,11 @@ def torchvision_fpn() -> RPNConfig:
 def detectron2_c4() -> RPNConfig:
     """detectron2 (02b5c4e) `Base-RCNN-C4`: five sizes on one level.
 
-    Its head is `RPNHead(1024, 15)`. The border filter is off, as there by default; its
-    `BOUNDARY_THRESH` is `allowed_border` with `border_after_matching=True`.
+    Its head is `RPNHead(1024, 15)`. The border filter is off, as it is there by
+    default. `BOUNDARY_THRESH` is `allowed_border` with `border_after_matching=True`.
 
-    Deviation: detectron2 raises on predictions that are not finite in training; the
-    preset drops them, as it does in testing.
+    Deviation: in training, detectron2 raises an error on predictions that are not
+    finite. The preset drops them, as detectron2 does in testing.
     """
     return RPNConfig(
         anchors=AnchorConfig(
@@ -132,7 +138,7 @@ def detectron2_c4() -> RPNConfig:
 def detectron2_fpn() -> RPNConfig:
     """detectron2 (02b5c4e) `Base-RCNN-FPN`: one size on each of P2 to P6.
 
-    Its head is `RPNHead(256, 3)`. Otherwise as `detectron2_c4`.
+    Its head is `RPNHead(256, 3)`. All else is as in `detectron2_c4`.
     """
     return dataclasses.replace(
         detectron2_c4(),
@@ -144,11 +150,12 @@ def detectron2_fpn() -> RPNConfig:
 def mmdet_fpn() -> RPNConfig:
     """`mmdetection` 3.3.0, `faster-rcnn_r50_fpn`.
 
-    Its head is `RPNHead(256, 3)`. A box forces anchors only from an IoU of 0.3, and
-    they regress to it even if they overlap another one more.
+    Its head is `RPNHead(256, 3)`. A box forces anchors only from an IoU of 0.3.
+    A forced anchor regresses to the box that forced it, even if it overlaps another
+    one more.
 
-    Deviation: mmdetection skips an image without an anchor inside; here its losses are
-        0.
+    Deviation: mmdetection skips an image without an anchor inside. Here its losses are
+    0.
     """
     return RPNConfig(
         targets=TargetConfig(min_force_iou=0.3, retarget_forced=True),
@@ -160,15 +167,22 @@ def mmdet_fpn() -> RPNConfig:
 def tf_vision_fpn() -> RPNConfig:
     """TensorFlow Model Garden (official/vision), Mask R-CNN with FPN.
 
-    Its head is `RPNHead(256, 3)`. Its aspect ratios are width over height and its
-    centres lie in the middle of the cells; its boxes are `(y0, x0, y1, x1)`, these
-    `(x0, y0, x1, y1)`. A box forces only the first of the anchors that tie for it. Its
-    box loss is Huber's, which is `beta` times smooth L1, averaged over coordinates.
+    Its head is `RPNHead(256, 3)`. How its conventions appear here:
 
-    Deviations: the original averages the box loss on each level by itself, over the
-        coordinates whose target is not 0, and sums the levels; the preset averages it
-        over all positives. If two boxes force one anchor, it goes to the last, there to
-        the first.
+    * Its aspect ratios are width over height; these are height over width.
+    * Its centres lie in the middle of the cells, so `center_offset` is 0.5.
+    * Its boxes are `(y0, x0, y1, x1)`; these are `(x0, y0, x1, y1)`.
+    * A box forces only the first of the anchors that tie for it.
+    * Its box loss is Huber's, which is `beta` times smooth L1, averaged over
+      coordinates.
+
+    Deviations:
+
+    * The original averages the box loss on each level separately, over the coordinates
+      whose target is not 0, and sums the levels. The preset averages over all
+      positives.
+    * If two boxes force one anchor, the preset gives it to the last one, the original
+      to the first.
     """
     return RPNConfig(
         anchors=AnchorConfig(aspect_ratios=(2.0, 1.0, 0.5), center_offset=0.5),
@@ -188,13 +202,14 @@ def tf_vision_fpn() -> RPNConfig:
 
 
 def pyramid() -> RPNConfig:
-    """Rules for a pyramid that learn from fewer steps than those of the references.
+    """Default rules of `rpn-jax train` for a pyramid, which learn in few steps.
 
-    Anchors are RetinaNet's, nine a cell from four strides on (Sec. 4 of "Focal Loss" by
-    Lin et al., https://arxiv.org/abs/1708.02002): objects lie on finer maps than with
-    eight strides and are located better. Anchors are positive from an IoU of 0.5, and
-    the box loss is that of GIoU, averaged over positives, so that it does not depend on
-    how few of the samples they are.
+    * Anchors are RetinaNet's, nine per cell with sides from four strides on (Sec. 4 of
+      "Focal Loss" by Lin et al., https://arxiv.org/abs/1708.02002). Objects then lie on
+      finer maps than with sides of eight strides, and are located better.
+    * Anchors are positive from an IoU of 0.5.
+    * The box loss is GIoU, averaged over positives, so it does not depend on how few of
+      the samples are positive.
     """
     return RPNConfig(
         anchors=AnchorConfig(sizes=(16, 32, 64, 128, 256), scales_per_octave=3),

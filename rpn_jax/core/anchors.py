@@ -47,7 +47,7 @@ class AnchorLevel:
         return self._edges(1), self._edges(3)
 
     def origins(self, axis: int) -> Float[np.ndarray, " cells"]:
-        """Where the cells begin, along `axis` 0 (y) or 1 (x)."""
+        """Pixels at which the cells begin, along `axis` 0 (y) or 1 (x)."""
         steps = np.arange(self.shape[axis]) * self.stride[axis] + self.origin[axis]
         return steps.astype(np.float32)
 
@@ -59,10 +59,11 @@ class AnchorLevel:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class AnchorGrid:
-    """All anchors of an image, known as a grid: a few numbers instead of an array.
+    """All anchors of an image as a grid: a few numbers instead of an array.
 
-    To JAX it is a constant without a leaf: `jit` takes it as an argument and compiles
-    for it, `vmap` shares it among images, and grids of the same numbers are equal.
+    To JAX it is a pytree without leaves, that is, a constant: `jit` accepts it as an
+    argument and compiles for it, `vmap` shares it among images, and grids with the same
+    numbers are equal.
 
     Attributes:
         levels: the feature maps, in the order of the head's outputs.
@@ -95,7 +96,14 @@ class AnchorGrid:
         return boxes
 
     def locate(self, index: Int[Array, " k"]) -> list["Cells"]:
-        """Where anchors lie in each level."""
+        """Finds the level and the cell of anchors.
+
+        Args:
+            index: indices of the anchors.
+
+        Returns:
+            For each level, which of the anchors lie there, and where.
+        """
         located, start = [], 0
         for level in self.levels:
             local = jnp.asarray(index, jnp.int32) - start
@@ -134,7 +142,7 @@ def make_anchors(
     """The anchors of every cell of every feature map.
 
     Args:
-        config: their shapes and spacing.
+        config: shapes and spacing of the anchors.
         feature_shapes: `(height, width)` of every level's feature map.
         image_size: `(height, width)` of the padded image. If given, a level's stride is
             `image_size // feature_shape`, as torchvision computes it at run time,
@@ -179,7 +187,7 @@ def cell_anchors(config: AnchorConfig) -> tuple[Float[np.ndarray, "_ 4"], ...]:
     """The boxes of one cell, for every level.
 
     Args:
-        config: their shapes; `rounding` names the system that is followed.
+        config: shapes of the anchors; `rounding` names the system that is followed.
 
     Returns:
         For each level, boxes `(x0, y0, x1, y1)` in float32. They are relative to the
@@ -221,7 +229,7 @@ def _level_boxes(level: AnchorLevel) -> Float[jax.Array, "n 4"]:
 def _centred_cell(
     config: AnchorConfig, sizes: Float[np.ndarray, " s"]
 ) -> Float[np.ndarray, "r s 4"]:
-    """As the generators of detectron2, mmdetection and torchvision compute them."""
+    """The cell as the generators of detectron2, mmdetection and torchvision make it."""
     ratios = np.array(config.aspect_ratios)[:, None]
     width = np.sqrt(sizes[None, :] ** 2.0 / ratios)
     height = ratios * width
@@ -232,11 +240,14 @@ def _centred_cell(
 def _legacy_cell(
     config: AnchorConfig, sizes: Float[np.ndarray, " s"]
 ) -> Float[np.ndarray, "r s 4"]:
-    """As `generate_anchors` of py-faster-rcnn enumerates them: ratios, then scales."""
+    """The cell as `generate_anchors` of py-faster-rcnn makes it, ratios first."""
+    # A square of `base` pixels becomes one rectangle per ratio, with rounded sides.
     base = config.base_size
     ratios = np.array(config.aspect_ratios)
     width = np.round(np.sqrt(base**2 / ratios))
     height = np.round(width * ratios)
+    # The scales multiply the sides. Coordinates are inclusive, so a side of s pixels
+    # reaches (s - 1) / 2 pixels from its centre.
     x, y = (
         (side[:, None] * sizes[None, :] / base - 1.0) / 2.0 for side in (width, height)
     )

@@ -1,7 +1,7 @@
 """Boxes `(x0, y0, x1, y1)`: area, overlap, and the coding of one box by another.
 
-Geometry is float32 whatever comes in. Every function is finite for any input, and so
-are its gradients: what cannot be computed has a documented outcome instead of a NaN.
+Geometry is float32 whatever the dtype of the input. Every function and its gradient are
+finite for any input: what cannot be computed has a documented outcome instead of a NaN.
 Under the legacy convention of py-faster-rcnn, `pixel_offset=1.0`, coordinates name
 pixels and a box includes its last one, so that its width is `x1 - x0 + 1`.
 """
@@ -25,7 +25,7 @@ def area(
 
     Args:
         boxes: boxes `(x0, y0, x1, y1)`.
-        pixel_offset: what a box is wider than `x1 - x0`.
+        pixel_offset: added to `x1 - x0` to get the width.
 
     Returns:
         Width times height; 0 for a box that is inverted or not finite.
@@ -42,7 +42,7 @@ def is_proper(boxes: Float[Array, "n 4"]) -> Bool[jax.Array, " n"]:
 
 
 def finite_boxes(boxes: Float[Array, "n 4"]) -> Float[jax.Array, "n 4"]:
-    """The boxes in float32, without a NaN and so small that their areas are finite.
+    """The boxes in float32, without NaN and small enough for finite areas.
 
     A box with a coordinate that is not finite becomes an inverted box, which overlaps
     nothing under either convention.
@@ -62,7 +62,7 @@ def pairwise_iou(
     Args:
         a: boxes `(x0, y0, x1, y1)`.
         b: boxes `(x0, y0, x1, y1)`.
-        pixel_offset: what a box is wider than `x1 - x0`.
+        pixel_offset: added to `x1 - x0` to get the width.
 
     Returns:
         The overlap of `a[i]` with `b[j]` at `[i, j]`, in `[0, 1]`. A box without area,
@@ -93,20 +93,23 @@ def encode_boxes(
 ) -> Float[jax.Array, "n 4"]:
     """Deltas `(dx, dy, dw, dh)` that carry each anchor to its box.
 
-    The shift of the centre in sides of the anchor, and the logarithm of the ratio of
-    sides: Eq. 2 of "Faster R-CNN" by Ren et al. (https://arxiv.org/abs/1506.01497).
+    They are the shift of the centre in units of the anchor's sides, and the logarithm
+    of the ratio of sides: Eq. 2 of "Faster R-CNN" by Ren et al.
+    (https://arxiv.org/abs/1506.01497).
 
     Args:
         boxes: boxes to regress to.
-        anchors: the anchor of each.
-        weights: factors of the four deltas.
-        pixel_offset: what a box is wider than `x1 - x0`.
+        anchors: the anchor that belongs to each box.
+        weights: factors that the four deltas are multiplied by.
+        pixel_offset: added to `x1 - x0` to get the width.
 
     Returns:
-        One row of deltas per box. A delta that does not exist is 0: all four where a
-        coordinate is not finite, and those of a side that is not positive (or shorter
-        than a millionth of a pixel).
+        One row of deltas per box. A delta that cannot be computed is 0: all four where
+        a coordinate is not finite, and those along a side that is shorter than a
+        millionth of a pixel.
     """
+    # Decide first what can be computed, then compute with safe numbers in place of the
+    # rest: a `where` after the division would leave NaN in the gradient.
     exists = (jnp.isfinite(boxes) & jnp.isfinite(anchors)).all(axis=-1, keepdims=True)
     boxes, anchors = finite_boxes(boxes), finite_boxes(anchors)
     box_sides, anchor_sides = (_sides(x, pixel_offset) for x in (boxes, anchors))
@@ -139,18 +142,20 @@ def decode_boxes(
         deltas: `(dx, dy, dw, dh)` for every anchor.
         anchors: boxes `(x0, y0, x1, y1)`.
         weights: the factors that the deltas were encoded with.
-        pixel_offset: what an anchor is wider than `x1 - x0`.
+        pixel_offset: added to `x1 - x0` to get the width of an anchor.
         max_log_scale: `dw` and `dh` are clamped to at most this, before `exp`.
         symmetric_log_scale: also clamps them to at least `-max_log_scale`.
 
     Returns:
-        One box per row, always finite: a delta that is NaN, or that would leave the
-        range of float32, counts as 0.
+        One box per row, always finite. A delta that is NaN, or whose result would
+        exceed the range of float32, counts as 0.
     """
     anchors = finite_boxes(anchors)
+    # Undo the weights. NaN becomes 0, and infinity the largest length.
     deltas = jnp.asarray(deltas, jnp.float32) / jnp.array([weights], jnp.float32)
     deltas = jnp.where(jnp.isnan(deltas), 0.0, deltas)
     deltas = jnp.clip(deltas, -_LARGEST_LENGTH, _LARGEST_LENGTH)
+    # Move the centre by a share of the sides, and scale the sides.
     sides, centers = _sides(anchors, pixel_offset), _centers(anchors, pixel_offset)
     shift = _where_representable(deltas[:, :2] * sides, jnp.zeros_like(sides))
     lowest = -max_log_scale if symmetric_log_scale else None
@@ -168,8 +173,8 @@ def clip_boxes(
     Args:
         boxes: boxes `(x0, y0, x1, y1)`.
         image_size: `(height, width)` in pixels.
-        pixel_offset: what a box is wider than `x1 - x0`; coordinates end this far
-            before the image's height and width.
+        pixel_offset: added to `x1 - x0` to get the width; the largest coordinates are
+            the image's height and width minus this.
 
     Returns:
         Boxes with `x` in `[0, width - pixel_offset]` and `y` in

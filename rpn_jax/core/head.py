@@ -14,15 +14,17 @@ from .output import RPNOutput
 class RPNHead(nnx.Module):
     """3x3 convolutions, then 1x1 convolutions for objectness and box deltas.
 
-    One set of weights serves all levels. Weights start from N(0, 0.01) and biases from
-    0, as in Sec. 3.1.3 of "Faster R-CNN" by Ren et al.
+    All levels share one set of weights. Weights are initialised from N(0, 0.01) and
+    biases with 0, as in Sec. 3.1.3 of "Faster R-CNN" by Ren et al.
     (https://arxiv.org/abs/1506.01497) and in all systems that follow it.
 
     Attributes:
         convs: the 3x3 convolutions, each with a ReLU.
-        logits: 1x1, with the channels of an anchor side by side: (background, object)
-            if there are two.
-        deltas: 1x1, with the four channels of an anchor side by side.
+        logits: the 1x1 convolution for objectness. The channels of an anchor are side
+            by
+            side: (background, object) if there are two.
+        deltas: the 1x1 convolution for box deltas. The four channels of an anchor are
+            side by side.
     """
 
     def __init__(
@@ -36,17 +38,18 @@ class RPNHead(nnx.Module):
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        """Makes the parameters, float32.
+        """Makes the parameters in float32.
 
         Args:
             in_features: channels of every feature map.
-            anchors_per_cell: `AnchorConfig.anchors_per_cell`.
-            hidden_features: channels of the 3x3 convolutions; None takes `in_features`.
+            anchors_per_cell: number of anchors at a cell, which is
+                `AnchorConfig.anchors_per_cell`.
+            hidden_features: channels of the 3x3 convolutions; None uses `in_features`.
             num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
             num_convs: number of 3x3 convolutions.
-            dtype: of the computation, bfloat16 for example; None takes that of the
+            dtype: dtype of the computation, such as bfloat16; None promotes those of
                 features and parameters. The outputs are float32.
-            rngs: source of randomness for the parameters.
+            rngs: randomness of the initial parameters.
 
         Raises:
             ValueError: `num_logits` is neither 1 nor 2, or there is no convolution.
@@ -77,10 +80,11 @@ class RPNHead(nnx.Module):
         self.deltas = conv(hidden, anchors_per_cell * 4, 1)
 
     def __call__(self, features: Sequence[Float[jax.Array, "b _ _ c"]]) -> RPNOutput:
-        """Maps feature maps, `[b h w c]` each, to predictions for all anchors.
+        """Predicts for all anchors.
 
         Args:
-            features: one map per level, in the order of the anchors' levels.
+            features: one map `[b h w c]` per level, in the order of the anchors'
+                levels.
 
         Returns:
             Logits `[b n]`, or `[b n 2]`, and deltas `[b n 4]`, float32.
@@ -94,16 +98,16 @@ class RPNHead(nnx.Module):
         anchors: AnchorGrid,
         index: Int[jax.Array, "b k"],
     ) -> RPNOutput:
-        """The predictions for a few anchors of each image, and for no others.
+        """Predicts for a few anchors of each image, and for no others.
 
-        Equal to the rows `index` of what `__call__` returns. The loss depends on 256 of
-        a quarter of a million anchors: this takes a thousandth of the work, forwards
-        and backwards.
+        The result equals the rows `index` of what `__call__` returns. The loss depends
+        on 256 of a quarter of a million anchors, so this takes a thousandth of the work
+        of the forward and the backward pass.
 
         Args:
             features: one map per level.
             anchors: the grid that the maps belong to.
-            index: which anchors.
+            index: indices of the anchors to predict for.
 
         Returns:
             Logits `[b k]`, or `[b k 2]`, and deltas `[b k 4]`, float32.
@@ -117,15 +121,18 @@ class RPNHead(nnx.Module):
                 "RPNHead.at needs the feature maps that the anchors were made for, got "
                 f"maps {shapes} for {[level.shape for level in anchors.levels]}."
             )
+        # Each anchor sees a patch around its cell. The convolutions shrink the patches
+        # of all anchors of the batch to one cell each.
         patches, is_inside, shape = jax.vmap(self._patches, in_axes=(0, None, 0))(
             list(features), anchors, index
         )
         x, is_inside = (v.reshape(-1, *v.shape[2:]) for v in (patches, is_inside))
         for i, conv in enumerate(self.convs):
-            if i > 0:  # the zeros that pad a convolution; patches begin with theirs
+            if i > 0:  # outside the map a convolution sees zeros, as its padding has
                 x = jnp.where(is_inside[..., None], x, 0)
             x = jax.nn.relu(_without_padding(conv, x))
             is_inside = is_inside[:, 1:-1, 1:-1]
+        # A cell predicts for all its anchors: pick the one that was asked for.
         output = self._outputs(x)
         rows = jnp.arange(index.size)
         picked = jax.tree.map(lambda v: v[rows, shape.reshape(-1)], output)
@@ -150,7 +157,14 @@ class RPNHead(nnx.Module):
     ) -> tuple[
         Float[jax.Array, "k p p c"], Bool[jax.Array, "k p p"], Int[jax.Array, " k"]
     ]:
-        """What each anchor's predictions see, and which of it lies on the map."""
+        """The cells that each anchor's prediction depends on.
+
+        Returns:
+            The patches, which of their cells lie on the map, and the index of each
+            anchor among those of its cell.
+        """
+        # A patch has one cell more on each side per convolution. Cells are counted
+        # through all levels; `outside` stands for a cell beyond the map.
         reach = len(self.convs)
         offsets = jnp.arange(-reach, reach + 1)[None, :]
         levels = [x.reshape(-1, x.shape[-1]) for x in features]
@@ -159,6 +173,7 @@ class RPNHead(nnx.Module):
         place, start = jnp.full(size, outside), 0
         shape = jnp.zeros(index.shape, jnp.int32)
         for x, cells in zip(features, anchors.locate(index), strict=True):
+            # Where the patches of the anchors of this level lie.
             height, width = x.shape[:2]
             rows, columns = cells.y[:, None] + offsets, cells.x[:, None] + offsets
             is_row = (rows >= 0) & (rows < height) & cells.is_here[:, None]
@@ -179,7 +194,7 @@ def _take_at_once(
 ) -> Float[jax.Array, "k p p c"]:
     """The cells at places counted through all levels; zeros beyond the last.
 
-    From a copy of all levels, the fastest on a CPU.
+    It gathers from a copy of all levels, which is the fastest form on a CPU.
     """
     zeros = jnp.zeros((1, levels[0].shape[1]), levels[0].dtype)
     return jnp.concatenate([*levels, zeros]).at[place].get(mode="promise_in_bounds")
@@ -188,7 +203,7 @@ def _take_at_once(
 def _take_by_level(
     place: Int[jax.Array, "k p p"], *levels: Float[jax.Array, "_ c"]
 ) -> Float[jax.Array, "k p p c"]:
-    """The same without a copy, which would be the largest array on an accelerator."""
+    """The same level by level: on an accelerator, a copy would be the largest array."""
     found, start = jnp.zeros((), levels[0].dtype), 0
     for level in levels:
         is_here = (place >= start) & (place < start + len(level))
@@ -201,13 +216,13 @@ def _take_by_level(
 def _without_padding(
     conv: nnx.Conv, x: Float[jax.Array, "b h w c"]
 ) -> Float[jax.Array, "..."]:
-    """What `conv` gives away from the borders of `x`."""
+    """The outputs of `conv` whose windows lie inside `x`."""
     bias = conv.bias
     kernel, offset = conv.kernel[...], 0.0 if bias is None else bias[...]
     x, kernel, offset = (
         jnp.asarray(v, conv.dtype or x.dtype) for v in (x, kernel, offset)
     )
-    if x.shape[1:3] == kernel.shape[:2]:  # a product of matrices, which is faster
+    if x.shape[1:3] == kernel.shape[:2]:  # one window: a matmul, which is faster
         y = x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[-1])
         return (y + offset.reshape(1, -1)).reshape(len(x), 1, 1, -1)
     layout = ("NHWC", "HWIO", "NHWC")

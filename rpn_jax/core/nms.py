@@ -48,28 +48,30 @@ def nms(
 ) -> NMSResult:
     """Keeps boxes from the highest score down, dropping those that overlap a kept one.
 
-    Equal scores are visited in the order of their rows. Never kept, and suppressing
-    nothing, are rows that are not `valid`, boxes with a coordinate that is not finite,
-    and scores of NaN or `-inf`, the usual mark of a masked row. Boxes without area, the
-    inverted ones among them, overlap nothing: they are kept, and suppress nothing.
+    Equal scores are visited in the order of their rows. A row is never kept, and never
+    suppresses another one, if it is not `valid`, if a coordinate is not finite, or if
+    its score is NaN or `-inf`, the usual mark of a masked row. Boxes without area, such
+    as inverted ones, overlap nothing: they are kept and suppress nothing.
 
     The overlap is computed in float32, whatever the dtype of the boxes, and rounded as
-    in torchvision's kernel. No gradient passes through the selection.
+    torchvision's kernel rounds it. No gradient passes through the selection.
 
     Args:
         boxes: `(x0, y0, x1, y1)`, anywhere in the plane.
-        scores: what ranks the boxes; any real numbers.
-        iou_threshold: the overlap above which the box of lower score is dropped.
+        scores: any real numbers; higher ones are visited first.
+        iou_threshold: IoU above which the box with the lower score is dropped.
         max_outputs: number of entries of the result; it may exceed the number of boxes.
-        valid: which rows exist; all by default.
-        groups: boxes of different groups never meet: levels, classes or images.
-        inclusive_threshold: also drops boxes that overlap by exactly the threshold, as
+        valid: which rows exist; None means all.
+        groups: a number per box. Boxes of different groups (levels, classes or images)
+            never suppress each other.
+        inclusive_threshold: also drops boxes with an IoU of exactly the threshold, as
             TensorFlow does. The threshold is then rounded to float32. Otherwise it is
-            the very number that was written, as in torchvision.
-        pixel_offset: what a box is wider than `x1 - x0`: 1.0 in the legacy convention.
+            compared as written, in float64, as in torchvision.
+        pixel_offset: added to `x1 - x0` to get the width; 1.0 in the legacy inclusive
+            convention.
 
     Returns:
-        The rows of the boxes that were kept, the first `max_outputs` of them.
+        The rows of the first `max_outputs` boxes that are kept.
 
     Raises:
         ValueError: `iou_threshold` is outside `[0, 1]`, or `max_outputs` is below 1.
@@ -107,7 +109,7 @@ def suppress_ranked(
     inclusive_threshold: bool = False,
     pixel_offset: float = 0.0,
 ) -> NMSResult:
-    """Does what `nms` does to boxes that are in the order of their scores already."""
+    """`nms` of boxes that are sorted by score already; its arguments are the same."""
     if not 0.0 <= iou_threshold <= 1.0 or max_outputs < 1:
         raise ValueError(
             "nms needs iou_threshold in [0, 1] and max_outputs of at least 1, got "
@@ -130,7 +132,11 @@ def suppress_ranked(
 
 
 def _largest_tolerated(iou_threshold: float, inclusive: bool) -> float:
-    """The largest IoU in float32 that does not suppress; at least 0."""
+    """The largest IoU in float32 that does not suppress; at least 0.
+
+    IoUs are float32 numbers, so comparing them with this number decides the same as
+    comparing them with the threshold in float64, and needs no float64.
+    """
     limit = np.float32(iou_threshold)
     if inclusive or float(limit) > iou_threshold:
         limit = np.nextafter(limit, np.float32(-1.0))
@@ -162,7 +168,11 @@ def _to_columns(
 def _descending_keys(
     scores: Float[Array, " n"], exists: Bool[Array, " n"]
 ) -> UInt32[jax.Array, " n"]:
-    """Integers that rise as the scores fall, the largest for what does not exist."""
+    """Integers that rise as the scores fall; the largest marks what does not exist.
+
+    The bits of a positive float, read as an integer, rise with the float. Those of a
+    negative float fall with it and have the highest bit set.
+    """
     bits = lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
     sign = np.uint32(1 << 31)
     bits = jnp.where(bits == sign, np.uint32(0), bits)  # -0.0 ties with 0.0
@@ -172,7 +182,7 @@ def _descending_keys(
 
 def _argsort(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
     """The ascending order of the keys, stable."""
-    if len(keys) > 2**16:
+    if len(keys) > 2**16:  # a position has to fit into 16 bits below
         return jnp.argsort(keys)
     return lax.platform_dependent(keys, cpu=_argsort_by_halves, default=jnp.argsort)
 
@@ -182,6 +192,9 @@ def _argsort_by_halves(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
 
     XLA's CPU backend sorts one array of integers several times faster than two.
     """
+    # A sort by the lower half, and then a stable one by the upper half, is a sort by
+    # both. With the position in the other 16 bits of the word, no two words are equal,
+    # so each sort is stable and carries the order along.
     low = np.uint32(2**16 - 1)
     positions = jnp.arange(len(keys), dtype=jnp.uint32)
     order = jnp.sort((keys << 16) | positions) & low

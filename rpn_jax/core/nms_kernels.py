@@ -20,8 +20,10 @@ from jax import lax
 
 from ._typing import Bool, Float, Int, UInt32
 
-TILE = 32  # boxes in a tile, and bits in a word
-STRIP = 4 * TILE  # what the number of boxes is a multiple of, padding included
+TILE = 32  # boxes in a tile: as many as an integer has bits
+# Boxes are padded to a multiple of this. The collecting form compares a strip of four
+# tiles with the boxes kept before in one go, since longer vectors cost less per box.
+STRIP = 4 * TILE
 
 _Rows = TypeVar("_Rows")  # arrays with one row for each box
 _Index = int | Int[jax.Array, ""]  # an int where loops run without `jit`
@@ -51,8 +53,8 @@ class Rule(NamedTuple):
     """When two boxes are too close for both to stay.
 
     Attributes:
-        limit: the largest IoU that is tolerated.
-        pixel_offset: what a box is wider than `x1 - x0`.
+        limit: the largest IoU that does not suppress.
+        pixel_offset: added to `x1 - x0` to get the width.
     """
 
     limit: float
@@ -61,8 +63,8 @@ class Rule(NamedTuple):
     def meet(self, a: Columns, b: Columns) -> Bool[jax.Array, "p q"]:
         """Whether each box in `a` is too close to each in `b`.
 
-        The operations and their order are those of torchvision's kernel, and so is the
-        rounding, which decides where boxes lie on a grid.
+        The operations and their order are torchvision's, and with them the rounding,
+        which decides between boxes that lie on a grid.
         """
         a = jax.tree.map(lambda x: x[:, None], a)
         b = jax.tree.map(lambda x: x[None, :], b)
@@ -89,19 +91,25 @@ class Kept(NamedTuple):
 def keep_by_collecting(
     boxes: Columns, valid: Bool[jax.Array, " n"], *, rule: Rule, number: int
 ) -> Kept:
-    """The form for CPUs: every box meets the kept ones alone, until there are `number`.
+    """The form for CPUs: every box meets the kept ones alone, until `number` are kept.
 
-    Four tiles, a strip, meet the boxes kept before at once, which makes for longer
-    vectors. Then each of the four meets those that the strip itself has added.
+    Args:
+        boxes: the boxes, sorted by rank and padded to whole strips.
+        valid: which of them may be kept.
+        rule: when two boxes are too close.
+        number: how many boxes are wanted; the loop stops as soon as it has them.
     """
+    # The row after the last valid one, where the loop ends in any case.
     end = jnp.max(jnp.where(valid, jnp.arange(1, len(valid) + 1), 0))
 
     def visit_strip(state: tuple[jax.Array, _Collection]) -> tuple:
         start, kept = state
         before = kept.size
+        # The whole strip meets the boxes that were kept before it.
         strip, left = _slice((boxes, valid), start, STRIP)
         left &= ~_meets_any(strip, kept.boxes, 0, before, rule)
 
+        # Each tile meets what the tiles before it in the strip have added.
         def visit_tile(i: _Index, kept: _Collection) -> _Collection:
             tile, alive = _slice((strip, left), i * TILE, TILE)
             alive &= ~_meets_any(tile, kept.boxes, before, kept.size, rule)
@@ -109,6 +117,7 @@ def keep_by_collecting(
 
         return start + STRIP, lax.fori_loop(0, STRIP // TILE, visit_tile, kept)
 
+    # Room for the wanted boxes in whole tiles, and for one strip that exceeds them.
     room = number + STRIP + -number % TILE
     # Made from inputs: under `shard_map`, a loop's state has to vary like its results.
     zero = jnp.zeros_like(end)
@@ -128,7 +137,14 @@ def keep_by_collecting(
 def keep_by_masking(
     boxes: Columns, valid: Bool[jax.Array, " n"], *, rule: Rule, number: int
 ) -> Kept:
-    """The form for GPUs and TPUs: every tile meets all boxes, masked to the kept."""
+    """The form for GPUs and TPUs: every tile meets all boxes, masked to the kept ones.
+
+    Args:
+        boxes: the boxes, sorted by rank and padded to whole strips.
+        valid: which of them may be kept.
+        rule: when two boxes are too close.
+        number: how many boxes are wanted.
+    """
 
     def visit_tile(i: _Index, keep: Bool[jax.Array, " n"]) -> Bool[jax.Array, " n"]:
         tile, alive = _slice((boxes, valid), i * TILE, TILE)
@@ -137,6 +153,7 @@ def keep_by_masking(
         return lax.dynamic_update_slice_in_dim(keep, bits, i * TILE, axis=0)
 
     keep = lax.fori_loop(0, len(valid) // TILE, visit_tile, jnp.zeros_like(valid))
+    # The rows of the kept boxes in ascending order, then numbers beyond the last row.
     ranks = jnp.where(keep, jnp.arange(len(keep)), len(keep))
     return Kept(jnp.sort(ranks)[:number], jnp.sum(keep, dtype=jnp.int32))
 
@@ -164,9 +181,9 @@ def _meets_any(
 ) -> Bool[jax.Array, " n"]:
     """Whether each box is too close to one of the rows `start` to `stop` of the others.
 
-    Whole tiles are compared, which may include some rows before `start`. A tile is also
-    what XLA's CPU backend reduces best: it fuses a reduction over 32 elements with what
-    it reduces, and stores the operand of a longer one, at several times the cost.
+    Whole tiles are compared, which may include some rows before `start`. XLA's CPU
+    backend fuses a reduction over the 32 elements of a tile with the comparison. For a
+    longer reduction it would store the operand, which costs several times as much.
     """
     lanes = jnp.arange(TILE, dtype=jnp.int32)
 
@@ -183,9 +200,12 @@ def _settle(
     tile: Columns, alive: Bool[jax.Array, " n"], rule: Rule
 ) -> UInt32[jax.Array, ""]:
     """Greedy suppression inside a tile: a word with the bits of the boxes that stay."""
+    # Bit j of rivals[i] says that boxes i and j of the tile are too close.
     flags = jnp.left_shift(np.uint32(1), jnp.arange(TILE, dtype=jnp.uint32))
     meets = rule.meet(tile, tile)
     rivals = jnp.sum(jnp.where(meets, flags[None, :], 0), axis=1, dtype=jnp.uint32)
+    # From the best box down: a box stays if no box that stays is its rival. Boxes after
+    # it are not in the word yet, so they cannot suppress it.
     word = jnp.uint32(0)
     for lane in range(TILE):
         stays = alive[lane] & (rivals[lane] & word == 0)
@@ -200,6 +220,8 @@ def _append(
     word: UInt32[jax.Array, ""],
 ) -> _Collection:
     """Adds the boxes of a tile whose bits are set. The first has the given rank."""
+    # The slot of a box is the number of set bits below its own bit. For each slot, the
+    # sum finds the one box that moves there: the tile is compacted without a sort.
     lanes = jnp.arange(TILE, dtype=jnp.int32)
     better = jnp.left_shift(np.uint32(1), lanes.astype(jnp.uint32)) - np.uint32(1)
     slots = lax.population_count(word & better).astype(jnp.int32)

@@ -69,26 +69,29 @@ def propose(
 ) -> Proposals:
     """Decodes the best predictions and drops those that overlap a better one.
 
-    In this order: the `pre_nms_top_k` of each level by logit, ties to the lowest index;
-    decoding; clipping to the image; dropping of small boxes and low scores; suppression
-    within each level; the `post_nms_top_k` of all levels, ties to the first level.
-    A prediction with a logit or a delta that is not finite is never proposed. Logits
-    decide every order, so that probabilities which round to 1 do not tie.
+    The steps are:
 
-    Proposals are data to what follows: no gradient passes.
+    1. select the `pre_nms_top_k` of each level by logit, ties to the lowest index;
+    2. decode them and clip them to the image;
+    3. drop small boxes and low scores;
+    4. suppress within each level;
+    5. select the `post_nms_top_k` of all levels, ties to the first level.
+
+    A prediction with a logit or a delta that is not finite is never proposed. Logits
+    decide every order, so probabilities that round to 1 do not tie. No gradient passes.
 
     Args:
         output: predictions for all anchors, of one image or with a leading batch axis.
         anchors: the anchors; a plain array counts as one level.
         image_size: `(height, width)` in pixels without padding, to which boxes are
-            clipped; of every image, or the same for all of a batch.
-        config: the settings. Pass `config.for_training()` for the limits of training.
+            clipped: one pair for all images of a batch, or `[b 2]`.
+        config: the settings. Pass `config.for_training()` for the training limits.
 
     Returns:
-        `config.post_nms_top_k` rows an image, padding included.
+        `config.post_nms_top_k` rows per image, padding included.
 
     Raises:
-        ValueError: there is not one prediction for every anchor, or there is none.
+        ValueError: there are no anchors, or predictions for another number of them.
     """
     number = len(anchors)
     if output.deltas.shape[-2] != number or number == 0:
@@ -130,6 +133,7 @@ def _select_candidates(
     config: ProposalConfig,
 ) -> _Candidates:
     """The `pre_nms_top_k` predictions of each level, as boxes."""
+    # What must not be proposed sorts last.
     logits = objectness_logits(output)
     logits = jnp.where(logits == 0.0, 0.0, logits)  # -0.0 ties with 0.0
     logits = jnp.where(jnp.isfinite(logits), logits, -jnp.inf)
@@ -142,6 +146,7 @@ def _select_candidates(
     columns = [output.deltas[:, i][best.rows.reshape(-1)] for i in range(4)]
     deltas = jnp.stack(columns, axis=1)
     boxes = _decode(deltas, best.anchors.reshape(-1, 4), image_size, config)
+    # Rows that were selected and still must not be proposed.
     valid = jnp.isfinite(deltas).all(axis=-1) & _is_large_enough(boxes, config)
     valid = valid.reshape(best.logits.shape) & jnp.isfinite(best.logits)
     if config.score_threshold is not None:
@@ -150,7 +155,7 @@ def _select_candidates(
 
 
 def _split_levels(anchors: Anchors, config: ProposalConfig) -> list[Anchors]:
-    """The anchors of each set of predictions that is ranked by itself."""
+    """The anchors of each set of predictions that is ranked separately."""
     if isinstance(anchors, AnchorGrid) and config.per_level:
         return [AnchorGrid((level,)) for level in anchors.levels]
     return [anchors]
@@ -159,6 +164,8 @@ def _split_levels(anchors: Anchors, config: ProposalConfig) -> list[Anchors]:
 def _best_of_each_level(
     logits: Float[Array, " n"], levels: list[Anchors], config: ProposalConfig
 ) -> _Best:
+    # All levels get as many rows as the largest needs, so that one program suppresses
+    # them all; small levels are padded.
     width = min(config.pre_nms_top_k, max(map(len, levels)))
     best, start = [], 0
     for anchors in levels:
@@ -183,6 +190,7 @@ def _best_of_all_levels(
 ) -> Proposals:
     """The highest logits among what was kept of every level."""
     levels, width = candidates.logits.shape
+    # Rows of the flattened candidates. What was not kept sorts last.
     rows = kept.indices + width * jnp.arange(levels)[:, None]
     logits = jnp.where(kept.valid, candidates.logits.reshape(-1)[rows], -jnp.inf)
     missing = max(number - logits.size, 0)

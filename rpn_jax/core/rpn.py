@@ -20,13 +20,13 @@ Head = RPNHead | Callable[[Sequence[jax.Array]], RPNOutput]
 
 
 class TrainOutput(NamedTuple):
-    """What a training step needs, and what it logs.
+    """The losses of a training step, and what it logs.
 
     Attributes:
-        losses: differentiate `losses.total`.
+        losses: the losses; differentiate `losses.total`.
         metrics: counts of the sampled anchors.
         unsampled_fraction: share of the boxes that no sampled positive regresses to.
-        num_degenerate: boxes of the batch that count as padding, since they are none.
+        num_degenerate: number of valid boxes that are degenerate and count as padding.
     """
 
     losses: RPNLosses
@@ -50,27 +50,27 @@ def compute_losses(
 ) -> TrainOutput:
     """Targets and losses of a batch, from its feature maps.
 
-    The losses depend on the sampled anchors alone, so an `RPNHead` predicts at those
-    alone, which is the same function of its parameters and of the features in a
-    fraction of the time. Any other head, such as `lambda x: model.apply(params, x)`,
-    predicts everywhere.
+    The losses depend on the sampled anchors alone. So an `RPNHead` predicts at those
+    anchors only, which gives the same losses and gradients in a fraction of the time.
+    Any other head, such as `lambda x: model.apply(params, x)`, predicts everywhere.
 
     Args:
         head: maps features to an `RPNOutput`.
-        key: of the samples. Each image folds its index into it.
+        key: randomness of the samples. Each image folds its index into it.
         features: a map `[b h w c]` for each level.
-        anchors: of those maps.
+        anchors: the anchors of those maps.
         gt_boxes: boxes `(x0, y0, x1, y1)` of every image, in pixels.
         gt_valid: which rows are boxes; the others are padding and may hold anything.
         image_sizes: `(height, width)` of every image without its padding. Needed if
             `config.targets` has an `allowed_border` or `ignore_padding`.
-        gt_ignore: which of the valid rows are regions to ignore, not objects.
-        image_index: of every image, in the whole batch if this is a part of it, so that
-            its sample does not depend on where it is computed; None counts from 0.
+        gt_ignore: which of the valid rows are ignored regions instead of objects.
+        image_index: index of every image in the whole batch, if this is a part of it.
+            The sample of an image then does not depend on where it is computed. None
+            counts from 0.
         config: the rules.
 
     Returns:
-        The losses, and what to log.
+        The losses, and counts to log.
     """
     if image_index is None:
         image_index = jnp.arange(gt_boxes.shape[0], dtype=jnp.int32)
@@ -116,13 +116,14 @@ def compute_proposals(
     Args:
         head: maps features to an `RPNOutput`.
         features: a map `[b h w c]` for each level.
-        anchors: of those maps.
-        image_sizes: `(height, width)` of every image without its padding, to clip to.
-        training: takes the limits of training, for a second stage that trains on them.
+        anchors: the anchors of those maps.
+        image_sizes: `(height, width)` of every image without its padding; boxes are
+            clipped to it.
+        training: uses the training limits, for a second stage that trains on proposals.
         config: the rules.
 
     Returns:
-        A fixed number of boxes for each image, and which of them are proposals.
+        A fixed number of boxes per image, and which of them are proposals.
     """
     rules = config.proposals.for_training() if training else config.proposals
     output = jax.lax.stop_gradient(head(features))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support import reference
 
 import rpn_jax
+from rpn_jax.core.boxes import area
 
 LEGACY = pytest.mark.parametrize("pixel_offset", [0.0, 1.0], ids=["exact", "legacy"])
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -51,7 +52,7 @@ def test_area_matches_oracle(variant, pixel_offset):
     boxes = np.concatenate(
         [reference.random_boxes(np.random.default_rng(0), 8), STRANGE[:6]]
     )
-    actual = variant(functools.partial(rpn_jax.area, pixel_offset=pixel_offset))(boxes)
+    actual = variant(functools.partial(area, pixel_offset=pixel_offset))(boxes)
     np.testing.assert_allclose(actual, reference.area(boxes, pixel_offset), rtol=1e-6)
 
 
@@ -259,11 +260,11 @@ def test_vmap_equals_a_loop(function):
 def test_geometry_is_float32_whatever_comes_in(dtype):
     boxes = jnp.array([[0, 0, 400, 400], [2, 2, 130, 258]], dtype)
     for result in (
-        rpn_jax.area(boxes),
+        area(boxes),
         rpn_jax.pairwise_iou(boxes, boxes),
         rpn_jax.encode_boxes(boxes, boxes),
         rpn_jax.decode_boxes(jnp.zeros_like(boxes), boxes),
         rpn_jax.clip_boxes(boxes, (300, 300)),
     ):
         assert result.dtype == jnp.float32
-    np.testing.assert_array_equal(rpn_jax.area(boxes), [160000, 128 * 256])
+    np.testing.assert_array_equal(area(boxes), [160000, 128 * 256])

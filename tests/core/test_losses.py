@@ -13,6 +13,7 @@ from support import reference
 
 import rpn_jax
 from rpn_jax import LossConfig, RPNOutput, Targets, rpn_loss
+from rpn_jax.core.losses import rpn_metrics
 
 N = 24
 CONFIGS = {
@@ -317,7 +318,7 @@ def test_the_weights_of_one_image_sum_to_one_a_coordinate():
 @EITHER_LOGITS
 def test_metrics_count_the_sample(num_logits):
     output, targets, _ = batch(num_logits)
-    metrics = jax.jit(rpn_jax.rpn_metrics)(output, targets)
+    metrics = jax.jit(rpn_metrics)(output, targets)
     logits = output.logits
     says = logits > 0 if num_logits == 1 else logits[..., 1] > logits[..., 0]
     positive, negative = targets.labels == 1, targets.labels == 0
@@ -331,7 +332,7 @@ def test_metrics_count_the_sample(num_logits):
 def test_metrics_of_no_sample_are_zero():
     output, targets, _ = batch()
     targets = targets._replace(labels=np.full_like(targets.labels, -1))
-    metrics = rpn_jax.rpn_metrics(output, targets)
+    metrics = rpn_metrics(output, targets)
     assert not any(np.asarray(value) for value in metrics)
 
 

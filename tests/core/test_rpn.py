@@ -12,6 +12,7 @@ from flax import nnx
 
 import rpn_jax
 from rpn_jax import AnchorConfig, RPNConfig, RPNHead, TargetConfig, compute_losses
+from rpn_jax.core.losses import rpn_metrics
 
 SHAPES = [(8, 10), (4, 5)]
 CONFIG = RPNConfig(
@@ -62,7 +63,7 @@ def losses_of_parts(head, key, features, config=CONFIG):
     targets = jax.vmap(assign)(jnp.arange(3), BOXES, VALID)
     output = head(features)
     losses = rpn_jax.rpn_loss(output, targets, anchors=GRID, config=config.losses)
-    return losses, rpn_jax.rpn_metrics(output, targets)
+    return losses, rpn_metrics(output, targets)
 
 
 @pytest.mark.parametrize("box_loss", ["smooth_l1", "ciou"])

@@ -13,6 +13,7 @@ from support import reference
 
 import rpn_jax
 from rpn_jax import AnchorConfig, TargetConfig, assign_targets, sample_targets
+from rpn_jax.core.targets import unmatched_fraction
 
 ANCHORS = AnchorConfig(
     sizes=(16, 32), strides=(8, 16), aspect_ratios=(0.5, 1.0), rounding="corners"
@@ -213,7 +214,7 @@ def test_unmatched_boxes_are_those_without_a_positive(
 ):
     matches = rpn_jax.Matches(jnp.array(labels), jnp.array(gt_index), jnp.ones(4))
     boxes = np.array([[0, 0, 4, 4]] * 3, np.float32)
-    share = jax.jit(rpn_jax.unmatched_fraction)(matches, boxes, np.array(valid))
+    share = jax.jit(unmatched_fraction)(matches, boxes, np.array(valid))
     np.testing.assert_allclose(share, expected, rtol=1e-6)
 
 
@@ -221,4 +222,4 @@ def test_a_degenerate_box_is_not_an_unmatched_one():
     boxes = np.array([[0, 0, 16, 16], [9, 9, 9, 9]], np.float32)
     valid = np.ones(2, bool)
     matches = rpn_jax.match_anchors(BOXES, boxes, valid)
-    assert rpn_jax.unmatched_fraction(matches, boxes, valid) == 0.0
+    assert unmatched_fraction(matches, boxes, valid) == 0.0

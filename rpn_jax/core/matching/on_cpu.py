@@ -33,7 +33,9 @@ from .cpu_canvas import (
 # Windows are laid out for an IoU that is lower by a relative 1e-5, some 80 units in the
 # last place of float32. So rounding never puts a cell with an IoU of `floor` outside.
 _SLACK = 1.0 - 1e-5
-_FORCED_ROWS = 8  # rows of cells that one step visits to find forced anchors
+# Rows of cells that one step visits to find forced anchors. With 268,569 anchors and 50
+# boxes, 8 to 32 rows took the same time on a CPU, and 2 rows took half as long again.
+_FORCED_ROWS = 8
 
 
 class _BestMaps(NamedTuple):
