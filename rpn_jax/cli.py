@@ -1,4 +1,4 @@
-"""The `rpn-jax` command."""
+"""The `rpn-jax` command: runs a subcommand and reports its errors in one line."""
 
 import importlib
 import logging
@@ -6,23 +6,23 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
-    "train": "trains on a COCO file, a VOC folder or built-in scenes, and evaluates",
+    "train": "trains on a COCO file, a VOC folder or synthetic scenes, and evaluates",
     "evaluate": "measures the recall of a trained network on a data set",
     "propose": "writes and draws the proposals of a trained network for images",
-    "convert": "turns weights of PyTorch's detectors into this library's, and back",
-    "inspect": "tells before training what is wrong with data, and if anchors fit it",
+    "convert": "converts weights of other detectors to this library's, and back",
+    "inspect": "reports problems of a data set, and how well anchors fit it",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Runs a subcommand.
 
     Args:
-        arguments: of the command line; None takes the process's.
+        arguments: the command line after `rpn-jax`; None uses `sys.argv`.
 
     Returns:
-        The exit status: 0, or 1 after an error that the user can mend, 2 for a command
-        that does not exist, and 130 when interrupted.
+        The exit status: 0; 1 after an error that the user can correct; 2 for an unknown
+        subcommand; 130 after an interrupt.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name not in COMMANDS:
@@ -33,14 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = importlib.import_module(f"rpn_jax.commands.{name}")
         sys.stdout.write(f"{command.main(rest)}\n")
     except ModuleNotFoundError as error:
-        return _fail(
-            f"{error}. Install what `rpn-jax` needs: pip install rpn-jax[train]"
-        )
+        return _fail(f"{error}. Install the dependencies: pip install rpn-jax[train]")
     except (ValueError, FloatingPointError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         _fail(
-            "stopped. The same command with --resume goes on from the last checkpoint."
+            "interrupted. `rpn-jax train --resume` continues from the last checkpoint."
         )
         return 130
     return 0
@@ -51,7 +49,7 @@ def _help() -> str:
     lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
     usage = "usage: rpn-jax {" + ",".join(COMMANDS) + "} [flags]"
     return "\n".join(
-        [usage, "", *lines, "", "rpn-jax COMMAND --help tells the flags.", ""]
+        [usage, "", *lines, "", "rpn-jax COMMAND --help lists the flags.", ""]
     )
 
 
@@ -61,15 +59,16 @@ def _fail(message: str) -> int:
 
 
 class _ToTerminal(logging.Handler):
-    """Writes records above a progress bar instead of through it."""
+    """Writes log records above a progress bar, so that they do not break it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one record."""
+        """Writes one log record."""
         tqdm = importlib.import_module("tqdm").tqdm
         tqdm.write(f"rpn-jax: {record.getMessage()}", file=sys.stderr)
 
 
 def _log_to_terminal() -> None:
+    """Shows the log of the library, once, even if `main` is called repeatedly."""
     logger = logging.getLogger("rpn_jax")
     if not logger.handlers:
         logger.addHandler(_ToTerminal())

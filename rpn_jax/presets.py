@@ -1,7 +1,8 @@
-"""The reference systems as `RPNConfig` values, each with its source, and `pyramid`.
+"""Eight reference systems as `RPNConfig` values, each with its source, and `pyramid`.
 
-Every reference preset sets what its authors meant. Where the original has a slip, or
-fails on some input, the preset does not, and its docstring says so. All have in common:
+Every reference preset does what its authors meant. Where the original has a slip, or
+fails on some input, the preset does not, and its docstring lists the deviation. These
+deviations are common to all:
 
 * Degenerate ground truth (`x1 <= x0`, or not finite) counts as padding.
 * A box that overlaps no anchor forces none. In torchvision, detectron2, py-faster-rcnn,
@@ -52,8 +53,8 @@ def jwyang_vgg16() -> RPNConfig:
       crashes.
     * There may be any number of boxes. The original drops those after the 20th.
     * `dw` and `dh` are clamped at `log(1000 / 16)`. The original lets `exp` overflow.
-    * A box with either `x0 == x1` or `y0 == y1` is dropped. The original drops boxes
-      with both.
+    * A ground truth box with `x0 == x1` or `y0 == y1` is dropped. The original drops
+      it only if both hold.
 
     The original reads a minimum size of proposals but never applies it. Neither does
     the preset.
@@ -150,9 +151,9 @@ def detectron2_fpn() -> RPNConfig:
 def mmdet_fpn() -> RPNConfig:
     """`mmdetection` 3.3.0, `faster-rcnn_r50_fpn`.
 
-    Its head is `RPNHead(256, 3)`. A box forces anchors only from an IoU of 0.3.
-    A forced anchor regresses to the box that forced it, even if it overlaps another
-    one more.
+    Its head is `RPNHead(256, 3)`. A box forces anchors only from an IoU of 0.3. A
+    forced anchor regresses to the box that forced it, even if it overlaps another one
+    more.
 
     Deviation: mmdetection skips an image without an anchor inside. Here its losses are
     0.

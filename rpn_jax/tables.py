@@ -1,10 +1,16 @@
-"""Tables of text."""
+"""Formats tables of text for reports and the command line."""
 
 from collections.abc import Sequence
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as a Markdown table: the first is the header, columns are aligned.
+    """Formats rows of text as a Markdown table with aligned columns.
+
+    Args:
+        rows: the cells of each row. The first row is the header.
+
+    Returns:
+        The lines of the table. The first column is aligned left, the others right.
 
     >>> print(format_table([["size", "boxes"], ["small", "7"]]))
     | size  | boxes |

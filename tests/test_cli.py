@@ -8,7 +8,7 @@ from PIL import Image
 from support import data_files
 
 from rpn_jax import cli, presets
-from rpn_jax.commands.train import parse
+from rpn_jax.commands.flags import parse_training
 from rpn_jax.data import Scenes
 from rpn_jax.evaluate import read_coco_results
 from rpn_jax.models import export_weights, load_weights
@@ -67,7 +67,7 @@ def test_training_leaves_what_the_readme_promises(trained):
     lines = (trained / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4]
     assert (trained / "checkpoints" / "4" / "manifest.json").exists()
-    # One of nine images is set aside, and crowds are regions to ignore.
+    # One of nine images is set aside, and crowds are ignored regions.
     recall = json.loads((trained / "recall.json").read_text())
     assert recall["num_images"] == 1
     config = json.loads((trained / "config.json").read_text())
@@ -197,11 +197,11 @@ def test_every_command_has_help_without_doing_anything(command, capsys):
 
 def test_a_configuration_is_the_same_after_it_was_written(tmp_path):
     flags = ["--rpn.anchors.sizes", "8,12", "32", "64", "128", "256", "--lr", "1"]
-    config = resolve(parse(["--data", "a.json", *flags]))
+    config = resolve(parse_training(["--data", "a.json", *flags]))
     assert config.rpn.anchors.sizes == ((8.0, 12.0), 32.0, 64.0, 128.0, 256.0)
     write_config(config, tmp_path / "config.json")
     assert read_config(type(config), tmp_path / "config.json") == config
-    again = parse(["--config", str(tmp_path / "config.json"), "--seed", "3"])
+    again = parse_training(["--config", str(tmp_path / "config.json"), "--seed", "3"])
     assert (again.seed, again.rpn) == (3, config.rpn)
 
 

@@ -1,4 +1,4 @@
-"""The presets: what their sources say, and that each of them runs."""
+"""The presets: each agrees with its source, and each runs."""
 
 import inspect
 
@@ -21,6 +21,7 @@ NAMES = [
     "detectron2_fpn",
     "mmdet_fpn",
     "tf_vision_fpn",
+    "pyramid",
 ]
 # Anchors in a cell, first cell anchor of the first level, and the order of its sides.
 CELLS = {
@@ -32,6 +33,7 @@ CELLS = {
     "detectron2_fpn": (3, [-22.627417, -11.313708, 22.627417, 11.313708]),
     "mmdet_fpn": (3, [-22.627417, -11.313708, 22.627417, 11.313708]),
     "tf_vision_fpn": (3, [-11.313708, -22.627417, 11.313708, 22.627417]),
+    "pyramid": (9, [-11.313708, -5.656854, 11.313708, 5.656854]),
 }
 
 
@@ -80,6 +82,8 @@ def test_presets_differ_where_their_sources_do():
         "tf_vision_fpn",
     }
     assert those(lambda c: c.losses.normalizer == "batch_clamped") == {"mmdet_fpn"}
+    assert those(lambda c: c.losses.box_loss == "giou") == {"pyramid"}
+    assert those(lambda c: c.targets.positive_iou == 0.5) == {"pyramid"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,6 +96,7 @@ def test_a_preset_gives_finite_losses_and_gradients(name):
     )
     grid = rpn_jax.make_anchors(config.anchors, shapes)
     num_logits = 2 if "jwyang" in name or "py_" in name else 1
+    assert config.num_logits == num_logits
     head = rpn_jax.RPNHead(
         4, config.anchors.anchors_per_cell, num_logits=num_logits, rngs=nnx.Rngs(0)
     )

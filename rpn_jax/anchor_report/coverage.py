@@ -15,6 +15,7 @@ from ..core.anchors import AnchorGrid, make_anchors
 from ..core.config import TargetConfig
 from ..core.matching.axes import axis_masks, fit_level
 from ..core.matching.match import match_anchors
+from ..core.targets import has_anchor
 from ..data.image_source import GroundTruth
 
 # Every call gets this number of boxes, padded if need be, so that a grid compiles once.
@@ -148,8 +149,7 @@ def have_anchor(
 def _has_anchor(grid, boxes, valid, image_size, targets) -> Bool[jax.Array, " m"]:
     """Whether some positive anchor regresses to each of the valid boxes."""
     matches = match_anchors(grid, boxes, valid, image_size, config=targets)
-    has_anchor = jnp.zeros(boxes.shape[0], bool)
-    return has_anchor.at[matches.gt_index].max(matches.labels == 1) & valid
+    return has_anchor(matches, boxes.shape[0]) & valid
 
 
 def _cover_grid(

@@ -1,1 +1,1 @@
-"""What the `rpn-jax` command does, one module for each of its subcommands."""
+"""The subcommands of `rpn-jax`, one module for each."""

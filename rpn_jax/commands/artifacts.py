@@ -1,8 +1,7 @@
-"""What every command leaves behind: recall, pictures, proposals."""
+"""Files that several commands write: recall, pictures and proposals."""
 
 import json
 import pathlib
-from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -13,13 +12,14 @@ from .. import plot
 from ..core.config import RPNConfig
 from ..core.matching.match import match_anchors
 from ..core.targets import sample_anchors
-from ..data import ImageSource, PipelineConfig, train_batches
+from ..data import Batch, ImageSource, PipelineConfig, train_batches
 from ..evaluate import Report, evaluate, write_coco_results
 from ..models import RPN, grid_for
 from ..predict import predict
+from ..spread import evenly_spaced
 from ..train import read_metrics
 
-_NUM_PICTURES = 6
+_NUM_PICTURES = 6  # images in `proposals.png`
 _DPI = 110
 
 
@@ -32,18 +32,18 @@ def write_evaluation(
     config: RPNConfig,
     batch_size: int,
 ) -> Report:
-    """Evaluates a model, and writes what there is to see.
+    """Evaluates a model and writes the results.
 
-    Writes `recall.json`, `recall.png`, `proposals.json` in COCO's form, and
-    `proposals.png` of a few images.
+    The files are `recall.json`, `recall.png`, `proposals.json` in COCO's result format,
+    and `proposals.png` with a few images.
 
     Args:
         model: the trained network.
-        source: images with boxes.
-        folder: where to write.
+        source: the images with their ground truth.
+        folder: folder to write to.
         pipeline: how images become batches.
-        config: the rules of the network.
-        batch_size: images of a batch.
+        config: the settings of all stages.
+        batch_size: images per batch.
 
     Returns:
         The recall.
@@ -59,7 +59,7 @@ def write_evaluation(
     (folder / "recall.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
     write_coco_results(folder / "proposals.json", list(proposals.values()))
     save(plot.plot_recall(report), folder / "recall.png")
-    shown = _evenly_spaced(list(proposals), _NUM_PICTURES)
+    shown = evenly_spaced(list(proposals), _NUM_PICTURES)
     figure = plot.plot_proposals(
         [source.pixels(row) for row in shown],
         [source.truth(row) for row in shown],
@@ -81,12 +81,12 @@ def write_label_picture(
     """Draws which anchors of a training image are positive, negative or ignored.
 
     Args:
-        model: whose feature maps have the anchors.
+        model: the network, whose feature maps the anchors belong to.
         source: the images to train on.
-        path: of the picture.
+        path: file of the picture.
         pipeline: how images become batches.
-        config: the rules of the network.
-        seed: of the run.
+        config: the settings of all stages.
+        seed: seed of the run.
     """
     batch = _batch_with_objects(source, pipeline, seed)
     image, boxes = batch.images[0], batch.gt_boxes[0]
@@ -114,8 +114,8 @@ def write_loss_picture(metrics: pathlib.Path, path: pathlib.Path) -> None:
     """Draws the losses of a run.
 
     Args:
-        metrics: its `metrics.jsonl`.
-        path: of the picture.
+        metrics: the `metrics.jsonl` of the run.
+        path: file of the picture.
     """
     lines = read_metrics(metrics)
 
@@ -127,17 +127,14 @@ def write_loss_picture(metrics: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a figure as a picture."""
+    """Writes a figure as a picture file."""
     figure.savefig(path, dpi=_DPI)
 
 
-def _batch_with_objects(source: ImageSource, pipeline: PipelineConfig, seed: int):
-    """The first of a run's batches of one that has an object, or else the first."""
+def _batch_with_objects(
+    source: ImageSource, pipeline: PipelineConfig, seed: int
+) -> Batch:
+    """The first batch of one image with an object among ten, or else the first one."""
     batches = train_batches(source, pipeline, batch_size=1, seed=seed, num_threads=0)
     first = [next(batches) for _ in range(10)]
     return next((b for b in first if (b.gt_valid & ~b.gt_ignore).any()), first[0])
-
-
-def _evenly_spaced(rows: Sequence[int], number: int) -> list[int]:
-    number = min(number, len(rows))
-    return [rows[i * len(rows) // number] for i in range(number)]

@@ -1,4 +1,4 @@
-"""`rpn-jax convert`: weights of one system as those of another."""
+"""`rpn-jax convert`: turns weights of one system into weights of another."""
 
 import dataclasses
 import pathlib
@@ -21,6 +21,7 @@ from ..models.interop import (
 from ..train import load_run
 from . import flags
 
+# The options of a network that change its numbers while the weights stay the same.
 _TRAITS = ("preprocessing", "stride_in_1x1", "unpadded_pool", "epsilon")
 
 
@@ -29,13 +30,14 @@ class ConvertConfig:
     """Weights of one system under the names and in the layout of another.
 
     Attributes:
-        source: what to convert: a file `.safetensors`, `.npz`, `.pth`, `.pt` or `.pkl`,
-            or the folder of a training run.
-        target: the file to write; its ending says of which kind.
-        system: whose names to write.
-        source_system: whose weights they are; None guesses it from the names.
-        base: a file of the whole detector in `system`, whose other weights are kept, so
-            that the result is one of the whole detector.
+        source: weights to convert: the folder of a training run, or a file that ends in
+            one of `.safetensors`, `.npz`, `.pth`, `.pt` and `.pkl`.
+        target: file to write; its extension decides the format.
+        system: system whose names and layout are written.
+        source_system: system that the weights come from; None guesses it from the names
+            of the tensors.
+        base: file of a whole detector in `system`. Its other weights are kept, so that
+            the result is a whole detector too.
     """
 
     source: Annotated[str, tyro.conf.arg(name="from")]
@@ -48,17 +50,18 @@ class ConvertConfig:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Converts.
+    """Converts weights and writes them.
 
     Args:
-        arguments: of the command line, after `convert`.
+        arguments: the command line after `convert`.
 
     Returns:
-        What was written, what was left out, and what it needs to give the same numbers.
+        The number of tensors written and left out, and the options that the other
+        system needs to compute the same numbers.
 
     Raises:
-        ValueError: a file cannot be read, or misses a tensor, or has one of another
-            shape; or the system has no name for one.
+        ValueError: a file cannot be read, a tensor is missing or has the wrong shape,
+            or the system has no name for a tensor.
     """
     options = flags.parse(ConvertConfig, arguments, name="convert")
     checkpoint = _read(options)
@@ -68,21 +71,23 @@ def main(arguments: Sequence[str]) -> str:
         kept = read_tensors(options.base)
         if foreign := sorted(tensors.keys() - kept.keys()):
             raise ValueError(
-                f"{options.base} needs the names of {options.system}, and has no "
-                f"{foreign[0]}."
+                f"{options.base} needs to be a detector of {options.system}, got a "
+                f"file without {foreign[0]}."
             )
     write_tensors(options.target, kept | tensors)
     left_out = checkpoint.left_out
     examples = f" ({', '.join(left_out[:3])}, ...)" if left_out else ""
-    base = f", and {len(kept.keys() - tensors.keys())} of {options.base}" * bool(kept)
+    base = f" and {len(kept.keys() - tensors.keys())} of {options.base}" * bool(kept)
     line = (
-        f"{len(tensors)} tensors of {checkpoint.system}{base} are in {options.target} "
-        f"under the names of {options.system}; {len(left_out)} were left out{examples}."
+        f"Wrote {len(tensors)} tensors of {checkpoint.system}{base} to "
+        f"{options.target} under the names of {options.system}; {len(left_out)} were "
+        f"left out{examples}."
     )
     return "\n".join([line, *_differences(checkpoint.system, options.system)])
 
 
 def _read(options: ConvertConfig) -> Checkpoint:
+    """The weights of a run or of a file; a file must have a whole network."""
     if pathlib.Path(options.source).is_dir():
         trained = load_run(options.source)
         system = options.source_system or trained.config.weights_system
@@ -93,13 +98,13 @@ def _read(options: ConvertConfig) -> Checkpoint:
 
 
 def _differences(origin: str, target: str) -> list[str]:
-    """What a network of the other system must do differently for the same numbers."""
+    """The options that the target system needs to compute the same numbers."""
     here, there = SYSTEMS[origin], SYSTEMS[target]
     if target == "rpn_jax" or there.preset is None:
         return []
     return [
-        f"For the same numbers {target} needs {name} {getattr(here, name)} in place of "
-        f"{getattr(there, name)}."
+        f"To compute the same numbers, {target} needs {name} {getattr(here, name)} "
+        f"instead of {getattr(there, name)}."
         for name in _TRAITS
         if getattr(here, name) != getattr(there, name)
     ]

@@ -1,4 +1,4 @@
-"""`rpn-jax evaluate`: the recall of a trained network on a data set."""
+"""`rpn-jax evaluate`: measures the recall of a trained network on a data set."""
 
 import dataclasses
 import pathlib
@@ -12,17 +12,17 @@ from .artifacts import write_evaluation
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """The recall of a trained network on a data set, with pictures.
+    """Recall of a trained network on a data set, with pictures.
 
     Attributes:
         run: folder of the training run; its newest checkpoint is evaluated.
-        data: a COCO JSON file, a folder with VOC XML, or `scenes`; None takes the
+        data: a COCO JSON file, a folder with VOC XML, or `scenes`; None uses the
             validation images of the run.
         images: folder of the images; None looks beside the annotations.
-        split: of a VOC folder, the list `ImageSets/Main/<split>.txt`.
-        out: folder for recall, pictures and proposals; None takes `evaluation` in the
-            run's.
-        batch_size: images of a batch.
+        split: list `ImageSets/Main/<split>.txt` of a VOC folder.
+        out: folder for recall, pictures and proposals; None uses `evaluation` in the
+            folder of the run.
+        batch_size: images per batch.
     """
 
     run: str
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str]) -> str:
     """Evaluates a run.
 
     Args:
-        arguments: of the command line, after `evaluate`.
+        arguments: the command line after `evaluate`.
 
     Returns:
-        The recall as a table, and where the results are.
+        The recall as a table, and the folder of the results.
     """
     options = flags.parse(EvaluateConfig, arguments, name="evaluate")
     trained = load_run(options.run)

@@ -1,11 +1,15 @@
-"""Frozen configurations as flags of the command line."""
+"""Frozen configurations as command-line flags."""
 
+import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
 from ..core.anchor_config import AnchorConfig
+from ..train import TrainConfig, read_config
+from ..train.resolve import with_parts
 
 T = TypeVar("T")
 Sizes = tuple[float | tuple[float, ...], ...]
@@ -23,11 +27,12 @@ def parse(
     """Reads flags, or prints their help and exits.
 
     Args:
-        kind: a dataclass, whose fields are the flags.
-        arguments: of the command line.
-        default: what holds without flags; None takes that of `kind`.
-        name: of the subcommand.
-        is_draft: leaves out flags that are not known yet, and the help.
+        kind: a dataclass whose fields are the flags.
+        arguments: the command line after the subcommand.
+        default: values of the flags that are not given; None uses the defaults of
+            `kind`.
+        name: name of the subcommand.
+        is_draft: ignores unknown flags and requests for help.
 
     Returns:
         The configuration.
@@ -47,11 +52,43 @@ def parse(
     return found[0] if is_draft else found
 
 
+def parse_training(
+    arguments: Sequence[str],
+    *,
+    name: str = "train",
+    default: TrainConfig | None = None,
+) -> TrainConfig:
+    """Reads the flags of a training run, and the file that `--config` names.
+
+    Args:
+        arguments: the command line after the subcommand.
+        name: name of the subcommand.
+        default: settings without flags and without a file; None uses `TrainConfig()`.
+
+    Returns:
+        The settings, with optimizer, pipeline and rules filled in.
+    """
+    file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    file.add_argument("--config")
+    given, rest = file.parse_known_args(arguments)
+    config = default or TrainConfig()
+    if given.config is not None:
+        config = read_config(TrainConfig, given.config)
+    # The defaults of a nested flag such as --rpn.anchors.sizes depend on --preset and
+    # --backbone. So a first pass reads those, and the second one has all the flags.
+    parts = ("optimizer", "pipeline", "rpn")
+    if None in [getattr(config, part) for part in parts]:
+        draft = with_parts(parse(TrainConfig, rest, default=config, is_draft=True))
+        chosen = {part: getattr(draft, part) for part in parts}
+        config = dataclasses.replace(config, **chosen)
+    return parse(TrainConfig, rest, default=config, name=name)
+
+
 @_registry.primitive_rule
 def _sizes_rule(
     info: tyro.constructors.PrimitiveTypeInfo,
 ) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """Anchor sizes as `32 64 128`, or `8,16 32,64` for several on a level."""
+    """Reads anchor sizes as `32 64 128`, or `8,16 32,64` for two on each level."""
     if info.type != get_type_hints(AnchorConfig)["sizes"]:
         return None
     return tyro.constructors.PrimitiveConstructorSpec(

@@ -1,4 +1,4 @@
-"""`rpn-jax inspect`: what is wrong with a data set, and do the anchors fit it?"""
+"""`rpn-jax inspect`: reports problems of a data set and how anchors fit it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,25 +10,28 @@ from ..data.augment import resized_sizes
 from ..data.buckets import fit_buckets
 from ..train import TrainConfig, log_problems, open_sources, resolve
 from ..train.run_folder import RunFolder
+from . import flags
 from .artifacts import save
-from .train import parse
 
+# Scenes are endless, so a fixed number of them stands for all. More make the report
+# slower and its shares more precise.
 _NUM_SCENES = 500
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Inspects the data that `rpn-jax train` would train on with the same flags.
+    """Inspects the data that `rpn-jax train` would use with the same flags.
 
-    Writes `inspection.json` and `inspection.png`.
+    The log lists the problems of the data. `inspection.json` and `inspection.png` have
+    the report.
 
     Args:
-        arguments: of the command line, after `inspect`.
+        arguments: the command line after `inspect`.
 
     Returns:
-        The problems of the data, how well the anchors cover it, and better ones.
+        How well the anchors cover the data, and anchors that cover it better, if found.
     """
     default = TrainConfig(out="runs/inspection")
-    config = resolve(parse(arguments, name="inspect", default=default))
+    config = resolve(flags.parse_training(arguments, name="inspect", default=default))
     source = open_sources(config).train
     log_problems(source)
     report = inspect_anchors(
@@ -47,15 +50,14 @@ def main(arguments: Sequence[str]) -> str:
 def _network_boxes(
     source: ImageSource, pipeline: PipelineConfig
 ) -> Iterator[ImageBoxes]:
-    """The boxes as the network sees them, without augmentation."""
+    """The boxes of every image at the size that the network sees."""
     pipeline = pipeline.for_evaluation()
     buckets = fit_buckets(source, pipeline)
     rows = [range(_NUM_SCENES)] if is_endless(source) else buckets.rows or ()
     for shape, of_shape in zip(buckets.shapes, rows, strict=True):
         for row in of_shape:
             truth = source.truth(int(row))
-            height, width = resized_sizes(source.image_sizes[row][None], pipeline, 1.0)[
-                0
-            ]
+            original = source.image_sizes[row][None]
+            height, width = resized_sizes(original, pipeline, 1.0)[0]
             scale = (height / truth.size[0], width / truth.size[1])
             yield scaled(truth, scale, shape)

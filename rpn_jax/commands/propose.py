@@ -1,4 +1,4 @@
-"""`rpn-jax propose`: images in, proposals and pictures of them out."""
+"""`rpn-jax propose`: writes and draws proposals for images."""
 
 import dataclasses
 import json
@@ -33,20 +33,22 @@ _logger = logging.getLogger(__name__)
 class ProposeConfig:
     """Proposals for images without annotations.
 
-    Writes `proposals.json` in COCO's form of results, `images.json` that says which
-    `image_id` is which file, and a picture of every image with its best proposals.
+    The results are `proposals.json` in COCO's result format, `images.json` with the
+    file of every `image_id`, and a picture of every image with its best proposals.
 
     Attributes:
-        run: folder of the training run; its newest checkpoint proposes.
-        weights: instead of a run, the weights of a detector of another system, which
-            proposes by that system's own rules, on images as that system has them.
-        system: which one that is; None guesses it from the names of the tensors.
-        images: files, or folders of files.
+        run: folder of the training run; its newest checkpoint is used.
+        weights: file with the weights of a detector of another system, instead of
+            `run`. Images are prepared, and proposals selected, as that system does.
+        system: system that `weights` come from; None guesses it from the names of the
+            tensors.
+        images: image files, or folders of them.
         out: folder for the results.
-        max_proposals: of an image; None takes as many as the run's rules do.
-        min_score: the lowest probability of a proposal that is written.
-        drawn: how many of the best proposals a picture shows; 0 draws no pictures.
-        batch_size: images of a batch.
+        max_proposals: largest number of proposals per image; None keeps the limit of
+            the network's settings.
+        min_score: lowest probability of a proposal that is written.
+        drawn: number of the best proposals in a picture; 0 draws no pictures.
+        batch_size: images per batch.
     """
 
     images: tuple[str, ...]
@@ -61,13 +63,13 @@ class ProposeConfig:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Proposes.
+    """Computes proposals and writes them.
 
     Args:
-        arguments: of the command line, after `propose`.
+        arguments: the command line after `propose`.
 
     Returns:
-        What was written, and where.
+        The number of proposals, and the folder of the results.
     """
     options = flags.parse(ProposeConfig, arguments, name="propose")
     source = open_unannotated([pathlib.Path(path) for path in options.images])
@@ -88,25 +90,31 @@ def main(arguments: Sequence[str]) -> str:
         if options.drawn:
             _draw(source, row, proposals[row], folder, options.drawn)
     write_coco_results(folder / "proposals.json", list(proposals.values()))
-    truths = [source.truth(row) for row in sorted(proposals)]
-    images = [
-        {"id": t.image_id, "file_name": t.name, "height": t.size[0], "width": t.size[1]}
-        for t in truths
-    ]
-    (folder / "images.json").write_text(json.dumps(images, indent=1) + "\n")
+    _write_images(source, sorted(proposals), folder / "images.json")
     number = sum(len(of_image.scores) for of_image in proposals.values())
     return f"{number:,} proposals for {len(proposals):,} images are in {folder}."
 
 
+def _write_images(source: ImageSource, rows: Sequence[int], path: pathlib.Path) -> None:
+    """Writes the number, the file and the size of every image, as COCO lists them."""
+    truths = [source.truth(row) for row in rows]
+    images = [
+        {"id": t.image_id, "file_name": t.name, "height": t.size[0], "width": t.size[1]}
+        for t in truths
+    ]
+    path.write_text(json.dumps(images, indent=1) + "\n")
+
+
 def _load(options: ProposeConfig) -> tuple[RPN, RPNConfig, PipelineConfig]:
-    """The network, its rules, and how images become what it takes."""
+    """The network, its settings, and how images become batches for it."""
     if options.run is not None and options.weights is None:
         trained = load_run(options.run)
         return trained.model, trained.config.rpn, trained.config.pipeline
     if options.weights is None or options.run is not None:
         raise ValueError(
             "propose needs either --run, the folder of a training run, or --weights, a "
-            f"file of another system, got {options.run} and {options.weights}."
+            f"file of another system, got {options.run} and {options.weights}. Pass "
+            "exactly one of them."
         )
     found = make_foreign_model(read_checkpoint(options.weights, options.system))
     _logger.info("%s", found.report)
@@ -116,6 +124,7 @@ def _load(options: ProposeConfig) -> tuple[RPN, RPNConfig, PipelineConfig]:
 
 
 def _select(proposals: ImageProposals, options: ProposeConfig) -> ImageProposals:
+    """The best proposals above `min_score`; they are sorted by their scores."""
     keep = np.flatnonzero(proposals.scores >= options.min_score)
     keep = keep[: options.max_proposals]
     return ImageProposals(
@@ -130,8 +139,10 @@ def _draw(
     folder: pathlib.Path,
     number: int,
 ) -> None:
+    """Draws the best proposals of an image."""
     figure, (ax,) = plot.image_axes([source.pixels(row)], columns=1)
-    # The best last, so that no other covers it; the brighter, the likelier.
+    # The best proposal is drawn last, so that no other one covers it. A brighter colour
+    # means a higher probability.
     boxes, scores = proposals.boxes[:number][::-1], proposals.scores[:number][::-1]
     brightness = [colors.to_hex(color) for color in colormaps["plasma"](scores)]
     plot.draw_boxes(ax, boxes, brightness, cased=True)

@@ -1,26 +1,24 @@
-"""`rpn-jax train`: from a data set to a trained network and its recall."""
+"""`rpn-jax train`: trains a network on a data set and measures its recall."""
 
-import argparse
-import dataclasses
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from ..train import Run, TrainConfig, read_config, resolve
+from ..train import Run
 from . import flags
 from .artifacts import write_evaluation, write_label_picture, write_loss_picture
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Trains, evaluates and draws.
+    """Trains a network, evaluates it and draws pictures.
 
     Args:
-        arguments: of the command line, after `train`.
+        arguments: the command line after `train`.
 
     Returns:
-        The recall as a table, and where the results are.
+        The recall as a table, and the folder of the results.
     """
-    run = Run(parse(arguments))
+    run = Run(flags.parse_training(arguments))
     config, folder = run.config, run.folder.path
     options = {"pipeline": config.pipeline, "config": config.rpn}
     write_label_picture(
@@ -39,35 +37,3 @@ def main(arguments: Sequence[str]) -> str:
     )
     run.close()
     return f"{report.table()}\n\nResults are in {folder}."
-
-
-def parse(
-    arguments: Sequence[str],
-    *,
-    name: str = "train",
-    default: TrainConfig | None = None,
-) -> TrainConfig:
-    """The configuration that flags, and a file that `--config` names, ask for.
-
-    What depends on other flags is chosen once those are known, so that its own flags
-    have the chosen values as defaults: the pipeline on the data, the rules of the
-    network on the preset and the backbone.
-
-    Args:
-        arguments: of the command line, after the subcommand.
-        name: of the subcommand.
-        default: what holds without flags and without a file; None takes
-            `TrainConfig()`.
-    """
-    file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    file.add_argument("--config")
-    given, rest = file.parse_known_args(arguments)
-    config = default or TrainConfig()
-    if given.config is not None:
-        config = read_config(TrainConfig, given.config)
-    for part in ("optimizer", "pipeline", "rpn"):
-        if getattr(config, part) is None:
-            draft = flags.parse(TrainConfig, rest, default=config, is_draft=True)
-            chosen = getattr(resolve(draft), part)
-            config = dataclasses.replace(config, **{part: chosen})
-    return flags.parse(TrainConfig, rest, default=config, name=name)

@@ -1,8 +1,9 @@
 """The vocabulary of every signature.
 
-Dimensions are named alike everywhere: `b` images, `l` levels, `h w c` feature maps, `a`
-anchors per cell, `n` anchors of an image, `m` rows of ground truth (padding included),
-`k` proposals. Boxes are `(x0, y0, x1, y1)` pixels of the padded input image.
+Dimensions have the same names everywhere: `b` images, `l` levels, `h w c` feature maps,
+`a` anchors per cell, `n` anchors of an image, `m` rows of ground truth (padding
+included), `k` samples or proposals. Boxes are `(x0, y0, x1, y1)` in pixels of the
+padded input image.
 """
 
 from collections.abc import Sequence
@@ -21,4 +22,4 @@ Array = jax.Array | np.ndarray  # NumPy is welcome wherever JAX is
 PRNGKey = Key[jax.Array, ""] | UInt32[Array, "2"]  # typed or raw
 Scalar = float | np.number | Float[Array, ""] | Int[Array, ""]
 ImageSize = Sequence[Scalar] | Float[Array, "2"] | Int[Array, "2"]  # (height, width)
-DeltaWeights = tuple[float, float, float, float]  # of (dx, dy, dw, dh)
+DeltaWeights = tuple[float, float, float, float]  # factors of (dx, dy, dw, dh)

@@ -20,18 +20,18 @@ class AnchorConfig:
         strides: pixels of the image between two neighbouring cells, for each level; a
             pair is `(vertical, horizontal)`.
         aspect_ratios: height over width, shared by all levels; the area is kept.
-        scales_per_octave: number of sizes that every `s` in `sizes` yields:
+        scales_per_octave: number of anchor sizes that every `s` in `sizes` gives:
             `s * 2 ** (i / scales_per_octave)`. RetinaNet uses 3.
         center_offset: position of an anchor's centre in its cell, in strides: 0.0 is
             the top left corner, 0.5 the middle. Ignored under `"legacy"` rounding.
         rounding: `"none"` keeps real-valued anchors, as detectron2 and mmdetection do;
             `"corners"` rounds the corners around each centre half to even, as
-            torchvision does; `"legacy"` enumerates them as py-faster-rcnn does, from a
-            square of `base_size` pixels with rounded, inclusive sides.
+            torchvision does; `"legacy"` enumerates anchors as py-faster-rcnn does, from
+            a square of `base_size` pixels with rounded, inclusive sides.
         cell_order: which index is the slow one among the anchors of a cell: the aspect
             ratio (`"ratio_major"`) or the size (`"size_major"`).
-        base_size: side in pixels of the square that `"legacy"` rounding starts from; 16
-            in py-faster-rcnn and jwyang, whatever the stride.
+        base_size: side in pixels of the square that `"legacy"` rounding starts from;
+            16 in py-faster-rcnn and jwyang, for every stride.
         strides_from_image: whether a model takes the stride of a level from the padded
             image, `image_size // feature_shape`, as torchvision does at run time,
             instead of from `strides`. `make_anchors` does so when it gets an
@@ -99,7 +99,7 @@ class AnchorConfig:
         counts = {len(sizes) * len(self.aspect_ratios) for sizes in self.level_sizes}
         require(
             len(counts) == 1,
-            "AnchorConfig needs as many sizes on every level for one head to serve "
-            f"them all, got {self.sizes}.",
+            "AnchorConfig needs the same number of sizes on every level, because one "
+            f"head serves them all, got {self.sizes}.",
         )
         return counts.pop()

@@ -76,7 +76,7 @@ class AnchorGrid:
 
     @property
     def level_sizes(self) -> tuple[int, ...]:
-        """Number of anchors of every level."""
+        """Number of anchors on every level."""
         return tuple(level.size for level in self.levels)
 
     @property
@@ -85,8 +85,10 @@ class AnchorGrid:
         return jnp.concatenate([_level_boxes(level) for level in self.levels])
 
     def take(self, index: Int[Array, " k"]) -> Float[jax.Array, "k 4"]:
-        """`boxes[index]`, without making the others."""
+        """Computes `boxes[index]` without the other boxes."""
         boxes = jnp.zeros((index.shape[0], 4), jnp.float32)
+        # Every level is asked for every anchor, since which level has it is not static.
+        # An edge depends on the shape and on the column or row alone.
         for level, cells in zip(self.levels, self.locate(index), strict=True):
             rows, columns, shapes = cells.y, cells.x, cells.shape
             (left, right), (top, bottom) = level.x_edges(), level.y_edges()
@@ -106,6 +108,7 @@ class AnchorGrid:
         """
         located, start = [], 0
         for level in self.levels:
+            # The index within the level; anchors of other levels count as its first.
             local = jnp.asarray(index, jnp.int32) - start
             is_here = (local >= 0) & (local < level.size)
             cell, shape = jnp.divmod(jnp.where(is_here, local, 0), len(level.cell))
@@ -119,13 +122,13 @@ Anchors = AnchorGrid | Float[Array, "n 4"]  # a grid, or any boxes
 
 
 class Cells(NamedTuple):
-    """Where anchors lie in one level.
+    """The cells in which anchors lie on one level.
 
     Attributes:
-        is_here: `[k]` whether they lie in this level; if not, the others are 0.
-        y: `[k]` row.
-        x: `[k]` column.
-        shape: `[k]` which of the anchors of that cell.
+        is_here: `[k]` whether the anchor lies on this level; if not, all else is 0.
+        y: `[k]` row of the cell.
+        x: `[k]` column of the cell.
+        shape: `[k]` index of the anchor among those of its cell.
     """
 
     is_here: Bool[jax.Array, " k"]

@@ -21,8 +21,7 @@ class RPNHead(nnx.Module):
     Attributes:
         convs: the 3x3 convolutions, each with a ReLU.
         logits: the 1x1 convolution for objectness. The channels of an anchor are side
-            by
-            side: (background, object) if there are two.
+            by side: (background, object) if there are two.
         deltas: the 1x1 convolution for box deltas. The four channels of an anchor are
             side by side.
     """

@@ -17,8 +17,8 @@ class NMSResult(NamedTuple):
     """The boxes that survive suppression.
 
     Attributes:
-        indices: `[k]` their rows in the input, from the highest score down; 0 in the
-            padding.
+        indices: `[k]` rows of the boxes in the input, from the highest score down; 0 in
+            the padding.
         valid: `[k]` which entries are boxes; the padding comes last.
     """
 
@@ -119,8 +119,8 @@ def suppress_ranked(
     limits = {"rule": rule, "number": min(max_outputs, len(boxes))}
     kept = lax.platform_dependent(
         *_to_columns(boxes, valid, groups, pixel_offset),
-        # As a batch, loops that depend on data would take turns with every image in
-        # each iteration, so on a CPU a `vmap` handles one image after the other.
+        # A batched loop runs until the last image is done, and computes all images in
+        # every iteration. So on a CPU, `vmap` handles one image after the other.
         cpu=jax.custom_batching.sequential_vmap(
             functools.partial(keep_by_collecting, **limits)
         ),
@@ -181,7 +181,7 @@ def _descending_keys(
 
 
 def _argsort(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
-    """The ascending order of the keys, stable."""
+    """The stable ascending order of the keys."""
     if len(keys) > 2**16:  # a position has to fit into 16 bits below
         return jnp.argsort(keys)
     return lax.platform_dependent(keys, cpu=_argsort_by_halves, default=jnp.argsort)
@@ -190,7 +190,9 @@ def _argsort(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
 def _argsort_by_halves(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
     """Sorts by the lower 16 bits, then by the upper, each in a word with the position.
 
-    XLA's CPU backend sorts one array of integers several times faster than two.
+    XLA's CPU backend sorts one array of integers faster than keys with their positions:
+    two such sorts took 1.0 ms, and `jnp.argsort` 2.7 ms, for 12,000 keys on two CPU
+    cores.
     """
     # A sort by the lower half, and then a stable one by the upper half, is a sort by
     # both. With the position in the other 16 bits of the word, no two words are equal,

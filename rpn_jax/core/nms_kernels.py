@@ -1,14 +1,15 @@
 """Greedy suppression of boxes that are sorted by rank, in two forms that agree.
 
-Boxes are visited 32 at a time, the best first. A tile of 32 first meets the boxes kept
-so far. What is left of it is settled in one 32-bit word: bit `j` of the word of box `i`
-says that box `j` would suppress it, and the greedy decision for a box is a single AND
-with the word of those kept.
+Boxes are visited in tiles of 32, the best first. A tile first meets the boxes kept so
+far. Suppression among the boxes that are left works on 32-bit words: bit `j` of the
+word of box `i` says that box `j` would suppress it. The greedy decision for a box is a
+single AND with the word of the boxes kept.
 
-The forms differ in how a tile meets the boxes kept so far. A CPU collects those, and
-stops when it has enough of them. GPUs and TPUs compare a tile with all boxes at once,
-under a mask: such a loop has a fixed length, and asks neither the host nor the other
-devices of a sharded batch whether to go on. Neither form stores a matrix of all pairs.
+The forms differ in how a tile meets the boxes kept so far. A CPU collects these boxes,
+and stops when it has enough of them. GPUs and TPUs compare a tile with all boxes at
+once, under a mask. Their loop has a fixed length, so it asks neither the host nor the
+other devices of a sharded batch whether to continue. Neither form stores a matrix of
+all pairs.
 """
 
 from typing import NamedTuple, TypeVar
@@ -22,7 +23,10 @@ from ._typing import Bool, Float, Int, UInt32
 
 TILE = 32  # boxes in a tile: as many as an integer has bits
 # Boxes are padded to a multiple of this. The collecting form compares a strip of four
-# tiles with the boxes kept before in one go, since longer vectors cost less per box.
+# tiles with the boxes kept before in one go. A longer strip has longer vectors, but
+# starts more work beyond the last box that is wanted. 1 to 8 tiles were equally fast,
+# within a noise of 25 %, for 2,000 and 12,000 boxes on two CPU cores; 16 were slower
+# for 2,000.
 STRIP = 4 * TILE
 
 _Rows = TypeVar("_Rows")  # arrays with one row for each box
@@ -50,7 +54,7 @@ class Columns(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """When two boxes are too close for both to stay.
+    """Decides whether two boxes are too close for both to stay.
 
     Attributes:
         limit: the largest IoU that does not suppress.
@@ -81,7 +85,7 @@ class Kept(NamedTuple):
 
     Attributes:
         ranks: `[k]` their rows, in ascending order; meaningless from `size` on.
-        size: how many there are; it may exceed `k`.
+        size: number of boxes that stay; it may exceed `k`.
     """
 
     ranks: Int[jax.Array, " k"]
@@ -164,7 +168,7 @@ class _Collection(NamedTuple):
     Attributes:
         boxes: the boxes.
         ranks: `[n]` their ranks.
-        size: how many there are.
+        size: number of boxes kept so far.
     """
 
     boxes: Columns

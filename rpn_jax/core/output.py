@@ -1,4 +1,4 @@
-"""What a head predicts: the container that the losses and the proposals read."""
+"""The predictions of a head: the container that losses and proposals read."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ class RPNOutput(NamedTuple):
     Attributes:
         logits: `[b n]`, the logit of being an object, or `[b n 2]`, one logit for
             background and one for object, in this order.
-        deltas: `[b n 4]`, `(dx, dy, dw, dh)` as `encode_boxes` makes them.
+        deltas: `[b n 4]`, the shifts `(dx, dy)` and log scales `(dw, dh)` that
+            `encode_boxes` defines.
     """
 
     logits: Float[Array, "*b_n"] | Float[Array, "*b_n 2"]
@@ -24,10 +25,10 @@ class RPNOutput(NamedTuple):
 
 
 def objectness_logits(output: RPNOutput) -> Float[jax.Array, "*b_n"]:
-    """The logit of being an object, float32, for either form of `output.logits`.
+    """The logit of being an object, in float32, for either form of `output.logits`.
 
-    The softmax over two logits is the sigmoid of their difference, and the cross
-    entropies of the two are the same function: all that follows needs this form alone.
+    The softmax over two logits equals the sigmoid of their difference, so both have the
+    same cross entropy. Losses and proposals therefore support one logit only.
     """
     logits = jnp.asarray(output.logits, jnp.float32)
     if logits.ndim == output.deltas.ndim:

@@ -1,4 +1,4 @@
-"""The two compositions: what a training loop and an inference loop call."""
+"""The two compositions of all stages: one for training loops, one for inference."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -87,6 +87,7 @@ def compute_losses(
             config=config.targets,
         )
 
+    # Sample first, then predict at the sampled anchors only.
     samples = jax.vmap(sample)(
         jnp.asarray(image_index), gt_boxes, gt_valid, image_sizes, gt_ignore
     )
@@ -150,10 +151,12 @@ def _unsampled_fraction(
     gt_valid: Bool[Array, "b m"],
     gt_ignore: Bool[Array, "b m"] | None,
 ) -> Float[jax.Array, ""]:
+    """Share of the objects of a batch that no sampled positive regresses to."""
     is_object = jnp.asarray(gt_valid) & jax.vmap(is_proper)(gt_boxes)
     if gt_ignore is not None:
         is_object &= ~jnp.asarray(gt_ignore)
 
+    # Strike out the objects that a positive regresses to, and count the others.
     def count(is_object, gt_index, labels):
         row = jnp.where(labels == 1, gt_index, is_object.shape[0])  # else dropped
         return jnp.sum(is_object.at[row].set(False, mode="drop"), dtype=jnp.int32)

@@ -185,10 +185,20 @@ def unmatched_fraction(
         A share of the boxes that are not degenerate; 0 if there are none.
     """
     is_object = gt_valid & is_proper(gt_boxes)
-    has_anchor = jnp.zeros(gt_valid.shape, bool)
-    has_anchor = has_anchor.at[matches.gt_index].max(matches.labels == 1, mode="drop")
-    unmatched = jnp.sum(is_object & ~has_anchor, dtype=jnp.int32)
+    is_matched = has_anchor(matches, gt_boxes.shape[0])
+    unmatched = jnp.sum(is_object & ~is_matched, dtype=jnp.int32)
     return unmatched / jnp.maximum(jnp.sum(is_object, dtype=jnp.int32), 1)
+
+
+def has_anchor(matches: Matches, num_rows: int) -> Bool[jax.Array, " m"]:
+    """Whether some positive anchor regresses to each row of ground truth.
+
+    Args:
+        matches: the result of `match_anchors` for an image, before sampling.
+        num_rows: number of rows of its ground truth.
+    """
+    no_row = jnp.zeros(num_rows, bool)
+    return no_row.at[matches.gt_index].max(matches.labels == 1, mode="drop")
 
 
 def _sample(

@@ -1,7 +1,11 @@
 """Depthwise convolution row by row, as sums of shifted products.
 
-CPUs run these loops at memory speed. That they are loops matters: XLA would else fuse
-what comes before and after into them, and compute that once for each of the products.
+With one input channel per output channel there is no matmul to use. Each row of the
+result is a sum over taps, the positions in the kernel: a tap adds a shifted row of the
+input times its weights. CPUs do this at memory speed.
+
+The rows are in a loop on purpose. Without it, XLA would fuse the operations before and
+after into the products, and compute them once per tap.
 """
 
 import itertools
@@ -16,21 +20,23 @@ Kernel = Float[jax.Array, "k k 1 c"]
 
 
 def depthwise(x: Maps, kernel: Kernel, *, stride: int) -> Maps:
-    """Every channel by its own `k x k` weights, with `k // 2` zeros around the maps.
+    """Convolves every channel with its own `k x k` kernel and `k // 2` zeros around.
 
     Args:
         x: maps.
         kernel: weights; `k` is odd.
-        stride: in both directions.
+        stride: stride in both directions.
 
     Returns:
-        Maps, divided by the stride and rounded up.
+        Maps; height and width are divided by the stride and rounded up.
     """
     size = kernel.shape[0]
     height, width = (-(-n // stride) for n in x.shape[1:3])
     padded = _pad(x, size // 2)
 
     def set_row(row: jax.Array, maps: Maps) -> Maps:
+        # Result row `row` sees `size` rows of the padded input. Its cell `column` is
+        # the sum over taps `(i, j)` of the input at `(i, column * stride + j)`.
         seen = _slice_rows(padded, row * stride, size)
         parts = [
             seen[:, i, _every(j, stride, width)] * kernel[i, j].reshape(1, 1, -1)
@@ -45,12 +51,18 @@ def depthwise(x: Maps, kernel: Kernel, *, stride: int) -> Maps:
 def depthwise_input_gradient(
     x: Maps, kernel: Kernel, gradient: Maps, *, stride: int
 ) -> Maps:
-    """The gradient of `depthwise` in `x`.
+    """The gradient of `depthwise` by `x`.
+
+    An input cell at `p` got into the result at `q` through tap `i` if
+    `p + reach == q * stride + i`, in each direction. So its gradient is a sum over the
+    taps for which `p + reach - i` is a multiple of the stride. These taps depend only
+    on `p` modulo the stride, the phase of the cell: all cells of one phase are computed
+    together, as sums of shifted rows, and the phases are interleaved.
 
     Args:
         x: as in `depthwise`.
         kernel: as in `depthwise`.
-        gradient: that of its result.
+        gradient: gradient of the loss by the result of `depthwise`.
         stride: as in `depthwise`.
 
     Returns:
@@ -61,8 +73,11 @@ def depthwise_input_gradient(
     padded = _pad(gradient, reach)
 
     def phase(seen: Maps, row: int, column: int) -> Float[jax.Array, "b _ c"]:
-        """The cells at `row` and `column` modulo the stride."""
+        """The input cells at `row` and `column` modulo the stride, of one row."""
         total = jnp.zeros((b, right, c), x.dtype)
+        # The first tap of a phase is the one that makes `row + reach - i` a multiple of
+        # the stride. `y` and `z` are how far `q` lies below and to the right of the
+        # cell `p // stride`; `+ reach` is for the padding of `gradient`.
         for i in range((row + reach) % stride, size, stride):
             for j in range((column + reach) % stride, size, stride):
                 y, z = (row + reach - i) // stride, (column + reach - j) // stride
@@ -71,6 +86,9 @@ def depthwise_input_gradient(
         return total
 
     def set_rows(row: jax.Array, maps: Maps) -> Maps:
+        # One row of the gradient, with `reach` rows above and below, gives `stride`
+        # rows of input cells. Stacking the phases behind the columns, and those behind
+        # the rows, interleaves them when the axes are merged.
         seen = _slice_rows(padded, row, 2 * reach + 1)
         rows = [
             jnp.stack([phase(seen, i, j) for j in range(stride)], axis=2)
@@ -79,6 +97,7 @@ def depthwise_input_gradient(
         rows = jnp.stack(rows, axis=1).reshape(b, stride, right * stride, c)
         return _update_rows(maps, rows, row * stride)
 
+    # The result has whole phases, so up to `stride - 1` cells more than the input.
     maps = zeros_like(gradient, (b, down * stride, right * stride, c)).astype(x.dtype)
     maps = jax.lax.fori_loop(0, down, set_rows, maps)
     return maps[:, :height, :width]
@@ -87,12 +106,15 @@ def depthwise_input_gradient(
 def depthwise_kernel_gradient(
     x: Maps, kernel: Kernel, gradient: Maps, *, stride: int
 ) -> Kernel:
-    """The gradient of `depthwise` in `kernel`, summed in float32.
+    """The gradient of `depthwise` by `kernel`, summed in float32.
+
+    The gradient of a tap is the sum over all cells of the result: their gradients times
+    the input cells that the tap was multiplied with.
 
     Args:
         x: as in `depthwise`.
         kernel: as in `depthwise`.
-        gradient: that of its result.
+        gradient: gradient of the loss by the result of `depthwise`.
         stride: as in `depthwise`.
 
     Returns:
@@ -101,9 +123,10 @@ def depthwise_kernel_gradient(
     size, (b, height, width, c) = kernel.shape[0], gradient.shape
     padded = _pad(x, size // 2)
 
-    # Whole rows of cells are added; only their sums are summed over the row. XLA's CPU
-    # backend adds one number at a time where it sums over all three axes.
     def add_row(row: jax.Array, totals: list[jax.Array]) -> list[jax.Array]:
+        # The same slices as in `depthwise`, one total per tap. A total keeps its images
+        # and columns apart, so that the loop adds whole rows. XLA's CPU backend adds
+        # one number at a time if it sums over all three axes.
         slope = _slice_rows(gradient, row, 1)[:, 0].astype(jnp.float32)
         seen = _slice_rows(padded, row * stride, size).astype(jnp.float32)
         return [
@@ -112,8 +135,7 @@ def depthwise_kernel_gradient(
         ]
 
     zero = zeros_like(gradient, (b, width, c)).astype(jnp.float32)
-    zeros = [zero for _ in _taps(kernel)]
-    totals = jax.lax.fori_loop(0, height, add_row, zeros)
+    totals = jax.lax.fori_loop(0, height, add_row, [zero for _ in _taps(kernel)])
     sums = jnp.stack([jnp.sum(total, axis=(0, 1)) for total in totals])
     return sums.reshape(kernel.shape).astype(kernel.dtype)
 
@@ -121,16 +143,18 @@ def depthwise_kernel_gradient(
 def zeros_like(maps: Maps, shape: tuple[int, ...]) -> jax.Array:
     """Zeros to start a loop from, made from `maps`.
 
-    Under `shard_map`, the state of a loop has to vary over devices as its results do.
+    Under `shard_map`, the state of a loop has to vary over devices if its results do,
+    so a constant is not enough.
 
     Args:
-        maps: what the results are computed from.
-        shape: of the zeros.
+        maps: the maps that the results are computed from.
+        shape: shape of the zeros.
     """
     return jnp.full(shape, jnp.zeros_like(maps[0, 0, 0, 0]))
 
 
 def _pad(x: Maps, reach: int) -> Maps:
+    """Adds `reach` rows and columns of zeros on every side."""
     return jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
 
 
@@ -143,8 +167,10 @@ def _update_rows(x: Maps, rows: Maps, first: jax.Array) -> Maps:
 
 
 def _taps(kernel: Kernel) -> itertools.product:
+    """The row and column of every weight of the kernel."""
     return itertools.product(*map(range, kernel.shape[:2]))
 
 
 def _every(first: int, stride: int, number: int) -> slice:
+    """A slice of `number` cells from `first` on, `stride` apart."""
     return slice(first, first + (number - 1) * stride + 1, stride)

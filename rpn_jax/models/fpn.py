@@ -1,4 +1,4 @@
-"""The feature pyramid: maps of all strides with the meaning of the coarsest."""
+"""The feature pyramid: maps of all strides that have seen what the coarsest has."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,20 @@ Maps = Sequence[Float[jax.Array, "b _ _ _"]]
 
 
 class FPN(nnx.Module):
-    """From "Feature Pyramid Networks" by Lin et al. (https://arxiv.org/abs/1612.03144).
+    """A feature pyramid: brings the trunk's maps to one width and adds them top-down.
 
-    Equal to torchvision's `FeaturePyramidNetwork` with `LastLevelMaxPool`. With group
-    norm in the trunk its convolutions have group norm too, and no bias; frozen norms
-    only if asked for, as in the second version of torchvision's detector.
+    Each map goes through a 1x1 convolution, is added to the upsampled coarser sum, and
+    the sum is smoothed by a 3x3 convolution. See "Feature Pyramid Networks" by Lin et
+    al. (https://arxiv.org/abs/1612.03144). The result equals that of torchvision's
+    `FeaturePyramidNetwork` with `LastLevelMaxPool`.
+
+    If the trunk has group norms, the convolutions have them too, and no bias. They have
+    frozen norms only on request, as in the second version of torchvision's detector.
 
     Attributes:
-        inner_blocks: 1x1 convolutions, of the trunk's maps.
-        layer_blocks: 3x3 convolutions, of the sums; an empty one where the finest is
-            not smoothed.
+        inner_blocks: 1x1 convolutions of the trunk's maps, finest first.
+        layer_blocks: 3x3 convolutions of the sums, finest first. The first one has no
+            layers if the finest map is not smoothed.
     """
 
     def __init__(
@@ -37,12 +41,13 @@ class FPN(nnx.Module):
         """Makes the layers.
 
         Args:
-            build: makes layers.
-            widths: channels of the trunk's maps, finest first.
-            out_features: channels of the pyramid's maps.
-            has_norm: whether there are norms even if they are frozen.
-            smooths_finest: whether the finest map has a 3x3 convolution as well, which
-                takes three quarters of the pyramid's work.
+            build: makes the layers.
+            widths: number of channels of each of the trunk's maps, finest first.
+            out_features: number of channels of the pyramid's maps.
+            has_norm: whether there are norms even if these are frozen.
+            smooths_finest: whether the finest map has a 3x3 convolution too. It takes
+                three quarters of the work of all 3x3 convolutions, because every level
+                has a quarter of the cells of the one before.
         """
         self.out_features = out_features
 
@@ -58,14 +63,16 @@ class FPN(nnx.Module):
         self.layer_blocks = nnx.List(first + smooth)
 
     def __call__(self, maps: Maps) -> list[Float[jax.Array, "b _ _ c"]]:
-        """The pyramid of `maps`, each with half the cells of the one before.
+        """The pyramid of the trunk's maps.
 
         Args:
-            maps: the trunk's, finest first.
+            maps: maps of the trunk, finest first.
 
         Returns:
-            One map for each of them, and the last of these at every second cell.
+            One map for each of `maps`, and a last one with every second cell of the
+            coarsest.
         """
+        # From the coarsest map to the finest: each is added to the sum of those before.
         sums, coarser = [], None
         for block, x in reversed(list(zip(self.inner_blocks, maps, strict=True))):
             coarser = block(x) if coarser is None else block(x) + _upsample(coarser, x)
@@ -77,11 +84,11 @@ class FPN(nnx.Module):
 def _upsample(
     coarse: Float[jax.Array, "b h w c"], fine: Float[jax.Array, "b _ _ _"]
 ) -> Float[jax.Array, "b _ _ c"]:
-    """Every cell twice in both directions, and no more than `fine` has.
+    """Repeats every cell in both directions, and crops the map to the size of `fine`.
 
-    Unchanged where both have one stride, as in MobileNetV3's pyramid. The nearest cell,
-    as torch's `interpolate` finds it, wherever `fine` has 2n or 2n - 1 cells for the n
-    of `coarse`, which is what layers of stride 2 make.
+    This equals torch's `interpolate` with the nearest cell if `fine` has `2 * n` or
+    `2 * n - 1` cells where `coarse` has `n`, which layers of stride 2 ensure. Maps of
+    the same stride, as in MobileNetV3's pyramid, stay as they are.
     """
     if coarse.shape[1:3] == fine.shape[1:3]:
         return coarse

@@ -1,4 +1,4 @@
-"""What backbones are made of, with PyTorch's padding and PyTorch's numbers."""
+"""The layers of backbones; they compute the same numbers as PyTorch's layers."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -15,14 +15,14 @@ Layer = Callable[[jax.Array], jax.Array]
 
 
 class Statistic(nnx.Variable):
-    """A number of a frozen batch norm that was measured, not trained."""
+    """A constant of a frozen batch norm, which is loaded and never trained."""
 
 
 class Sequential(nnx.List[Layer]):
-    """Layers one after another, under their numbers, as in torch's `nn.Sequential`."""
+    """Layers in a sequence, named by their numbers, as in torch's `nn.Sequential`."""
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b _ _ _"]:
-        """Applies them in turn."""
+        """Applies the layers in turn."""
         for layer in self:
             x = layer(x)
         return x
@@ -32,8 +32,8 @@ class Conv(nnx.Module):
     """A convolution with `size // 2` zeros on every side, as in PyTorch's networks.
 
     Attributes:
-        kernel: `[size size inputs outputs]`.
-        bias: `[outputs]`; None where a norm makes it needless.
+        kernel: weights `[size size inputs // groups outputs]`.
+        bias: `[outputs]`; None without a bias, which a norm makes superfluous.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Conv(nnx.Module):
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        """Makes weights as He et al. (https://arxiv.org/abs/1502.01852).
+        """Initializes the weights as He et al. do (https://arxiv.org/abs/1502.01852).
 
         Args:
-            inputs: channels before it.
-            outputs: channels after it.
-            size: of the kernel, odd.
-            stride: in both directions.
-            groups: `inputs` for a depthwise convolution.
-            use_bias: whether there is a bias.
-            gain: of the variance of the weights: 2 before a ReLU, 1 elsewhere.
-            dtype: of the computation; None takes that of the maps.
+            inputs: number of input channels.
+            outputs: number of output channels.
+            size: side of the kernel, an odd number.
+            stride: stride in both directions.
+            groups: 1, or `inputs` for a depthwise convolution.
+            use_bias: whether there is a bias, which starts at 0.
+            gain: factor of the weights' variance: 2 before a ReLU, 1 elsewhere.
+            dtype: dtype of the computation; None uses that of the maps.
             rngs: source of randomness for the parameters.
         """
         draw = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
@@ -79,20 +79,25 @@ class Conv(nnx.Module):
 
 
 class Builder(NamedTuple):
-    """What all layers of a network share.
+    """Makes layers with the options that all layers of a network share.
 
     Attributes:
         norm: `"frozen"` for batch norms with the statistics of pretrained weights,
             which are not trained; `"group"` for group norms, to train from scratch.
-        dtype: of the computation; None takes that of the images.
+        dtype: dtype of the computation; None uses that of the images.
         rngs: source of randomness for the parameters.
-        epsilon: what frozen norms add to variances.
+        epsilon: number that frozen norms add to variances.
+        stride_in_1x1: whether bottlenecks stride in their first 1x1 convolution, as in
+            Caffe and detectron2, instead of the 3x3, as in torchvision.
+        unpadded_pool: whether the stem of a ResNet pools without padding, as in Caffe.
     """
 
     norm: Norm
     dtype: DTypeLike | None
     rngs: nnx.Rngs
     epsilon: float = 1e-5
+    stride_in_1x1: bool = False
+    unpadded_pool: bool = False
 
     def conv(
         self,
@@ -105,7 +110,20 @@ class Builder(NamedTuple):
         use_bias: bool = False,
         gain: float = 2.0,
     ) -> Conv:
-        """A convolution; its arguments are those of `Conv`."""
+        """A convolution.
+
+        Args:
+            inputs: as in `Conv`.
+            outputs: as in `Conv`.
+            size: as in `Conv`.
+            stride: as in `Conv`.
+            groups: as in `Conv`.
+            use_bias: as in `Conv`.
+            gain: as in `Conv`.
+
+        Returns:
+            The convolution, without any norm.
+        """
         return Conv(
             inputs,
             outputs,
@@ -119,7 +137,7 @@ class Builder(NamedTuple):
         )
 
     def normalize(self, features: int) -> Layer:
-        """The norm after a convolution with `features` outputs."""
+        """A norm for a convolution with `features` output channels."""
         if self.norm == "frozen":
             return FrozenBatchNorm(features, epsilon=self.epsilon)
         return GroupNorm(features)
@@ -134,15 +152,15 @@ class Builder(NamedTuple):
         groups: int = 1,
         activation: Layer | None = None,
     ) -> Sequential:
-        """A convolution, its norm and, if given, an activation.
+        """A convolution followed by a norm and possibly an activation.
 
         Args:
-            inputs: channels before it.
-            outputs: channels after it.
-            size: of the kernel, odd.
-            stride: in both directions.
-            groups: `inputs` for a depthwise convolution.
-            activation: after the norm.
+            inputs: as in `Conv`.
+            outputs: as in `Conv`.
+            size: as in `Conv`.
+            stride: as in `Conv`.
+            groups: as in `Conv`.
+            activation: function after the norm; None for none.
 
         Returns:
             The layers.
@@ -153,23 +171,23 @@ class Builder(NamedTuple):
 
 
 class FrozenBatchNorm(nnx.Module):
-    """Batch norm with fixed statistics, scale and bias: a multiplication and addition.
+    """Batch norm with fixed statistics, scale and bias, none of which is trained.
 
-    Nothing of it is trained, as in torchvision's and detectron2's `FrozenBatchNorm2d`.
+    Same as `FrozenBatchNorm2d` of torchvision and detectron2.
 
     Attributes:
-        scale: torchvision's `weight`.
-        bias: torchvision's `bias`.
-        mean: torchvision's `running_mean`.
-        var: torchvision's `running_var`.
+        scale: factor of each channel; `weight` in torchvision.
+        bias: offset of each channel; `bias` in torchvision.
+        mean: mean of each channel in the data; `running_mean` in torchvision.
+        var: variance of each channel in the data; `running_var` in torchvision.
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5) -> None:
-        """Makes one that changes nothing, but for `epsilon`.
+        """Makes a norm that is the identity, apart from `epsilon`.
 
         Args:
             features: number of channels.
-            epsilon: what is added to the variance.
+            epsilon: number that is added to the variance.
         """
         self.epsilon = epsilon
         self.scale = Statistic(jnp.ones(features))
@@ -178,17 +196,18 @@ class FrozenBatchNorm(nnx.Module):
         self.var = Statistic(jnp.ones(features))
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b h w c"]:
-        """Normalises `x`, in its dtype."""
+        """Normalises `x`. The result has the dtype of `x`."""
+        # Both constants of a channel are folded into one factor and one offset.
         factor = self.scale[...] * jax.lax.rsqrt(self.var[...] + self.epsilon)
         return _scale_and_shift(x, factor, self.bias[...] - self.mean[...] * factor)
 
 
 class GroupNorm(nnx.Module):
-    """Group norm by Wu and He (https://arxiv.org/abs/1803.08494).
+    """Group norm; see Wu and He (https://arxiv.org/abs/1803.08494).
 
     Attributes:
-        scale: of every channel.
-        bias: of every channel.
+        scale: factor of each channel.
+        bias: offset of each channel.
     """
 
     def __init__(
@@ -198,8 +217,9 @@ class GroupNorm(nnx.Module):
 
         Args:
             features: number of channels.
-            num_groups: at most so many groups, fewer where `features` does not divide.
-            epsilon: what is added to the variance.
+            num_groups: largest number of groups. The largest divisor of `features` up
+                to it is used.
+            epsilon: number that is added to the variance.
         """
         self.num_groups = max(n for n in range(1, num_groups + 1) if features % n == 0)
         self.epsilon = epsilon
@@ -207,7 +227,12 @@ class GroupNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features))
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b h w c"]:
-        """Normalises every group of channels of every image, in the dtype of `x`."""
+        """Normalises each group of channels of each image.
+
+        The result has the dtype of `x`.
+        """
+        # The variance is the mean square minus the squared mean, so that one pass over
+        # the maps gives both. Rounding can make it negative, hence the maximum.
         wide = x.astype(jnp.float32)
         mean = self._group_mean(jnp.mean(wide, axis=(1, 2)))
         square = self._group_mean(jnp.mean(jnp.square(wide), axis=(1, 2)))
@@ -216,6 +241,7 @@ class GroupNorm(nnx.Module):
         return _scale_and_shift(x, factor, self.bias[...][None] - mean * factor)
 
     def _group_mean(self, x: Float[jax.Array, "b c"]) -> Float[jax.Array, "b c"]:
+        """The mean over a group, repeated for each of its channels."""
         groups = jnp.mean(x.reshape(x.shape[0], self.num_groups, -1), axis=2)
         return jnp.repeat(groups, x.shape[1] // self.num_groups, axis=1)
 
@@ -223,19 +249,20 @@ class GroupNorm(nnx.Module):
 def max_pool(
     x: Float[jax.Array, "b h w c"], size: int, stride: int, padding: int = 0
 ) -> Float[jax.Array, "b _ _ c"]:
-    """The largest value of every window.
+    """The largest value in every window.
 
     Args:
         x: maps.
-        size: of the window.
-        stride: between two windows.
-        padding: rows and columns of minus infinity on every side.
+        size: side of the windows.
+        stride: cells between two windows.
+        padding: number of rows and columns of minus infinity on every side.
 
     Returns:
-        One value for every window that fits in, as in PyTorch with `ceil_mode=False`.
+        One value for every window inside of the padded map, as in PyTorch with
+        `ceil_mode=False`.
     """
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    lowest = -jnp.inf  # what JAX knows the gradient for
+    lowest = -jnp.inf  # the only initial value with a gradient in JAX
     return jax.lax.reduce_window(
         x, lowest, jax.lax.max, (1, size, size, 1), (1, stride, stride, 1), sides
     )
@@ -246,6 +273,7 @@ def _scale_and_shift(
     factor: Float[jax.Array, "*b c"],
     offset: Float[jax.Array, "*b c"],
 ) -> Float[jax.Array, "b h w c"]:
+    """`x * factor + offset` per channel, computed in float32."""
     shape = (-1, 1, 1, x.shape[-1])
     y = x.astype(jnp.float32) * factor.reshape(shape) + offset.reshape(shape)
     return y.astype(x.dtype)

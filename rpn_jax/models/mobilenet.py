@@ -1,4 +1,4 @@
-"""MobileNetV2: a trunk of depthwise convolutions, for CPUs."""
+"""MobileNetV2: a trunk of depthwise convolutions that CPUs can train."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from ..core._typing import Float
 from .layers import Builder, Layer, Sequential
 from .trunk import Trunk
 
-# Expansion, width, number of blocks and stride of the first of them: Table 2.
+# Expansion, width, number of blocks, and stride of the first block: Table 2.
 BLOCKS = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -22,10 +22,10 @@ BLOCKS = (
 
 
 class InvertedResidual(nnx.Module):
-    """Widens with 1x1, filters every channel by 3x3, narrows with 1x1.
+    """A block that widens with 1x1, filters each channel with 3x3, narrows with 1x1.
 
     Attributes:
-        conv: torchvision's `conv`.
+        conv: the layers, under torchvision's name.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class InvertedResidual(nnx.Module):
         """Makes the layers.
 
         Args:
-            build: makes layers.
-            inputs: channels before it.
-            outputs: channels after it.
-            stride: of the 3x3.
-            expansion: how many times `inputs` its inside is wide.
+            build: makes the layers.
+            inputs: number of input channels.
+            outputs: number of output channels.
+            stride: stride of the 3x3 convolution.
+            expansion: number of channels inside the block, divided by `inputs`.
         """
         self.is_residual = stride == 1 and inputs == outputs
         width, relu6 = inputs * expansion, jax.nn.relu6
@@ -52,22 +52,22 @@ class InvertedResidual(nnx.Module):
         self.conv = Sequential(layers if expansion == 1 else [widen, *layers])
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b _ _ _"]:
-        """Filters `x`, and adds it where the shapes agree."""
+        """Applies the layers, with a skip connection if the shapes agree."""
         return x + self.conv(x) if self.is_residual else self.conv(x)
 
 
 def mobilenet_v2(build: Builder) -> Trunk:
-    """The layers 0 to 17 of torchvision's `mobilenet_v2().features`.
+    """Layers 0 to 17 of torchvision's `mobilenet_v2().features`.
 
-    From "MobileNetV2" by Sandler et al. (https://arxiv.org/abs/1801.04381). A stage
-    ends with the last layer of its stride, 2 to 32: layers 1, 3, 6, 13 and 17. The
-    widening to 1,280 channels for classification is left out.
+    See "MobileNetV2" by Sandler et al. (https://arxiv.org/abs/1801.04381). Stages 1 to
+    5 have strides of 2 to 32 and end with layers 1, 3, 6, 13 and 17. The last layer,
+    which widens to 1,280 channels for classification, is left out.
 
     Args:
         build: makes the layers.
 
     Returns:
-        The trunk, of stride 32.
+        The trunk; its last map has a stride of 32.
     """
     stem = build.conv_norm(3, 32, stride=2, activation=jax.nn.relu6)
     layers: dict[str, Layer] = {"0": stem}
@@ -78,6 +78,7 @@ def mobilenet_v2(build: Builder) -> Trunk:
             block = InvertedResidual(build, inputs, width, step, expansion)
             layers[str(len(layers))] = block
             inputs = width
+    # Stage `i` has the layers from bounds[i - 1] up to, not including, bounds[i].
     names, bounds = list(layers), (0, 2, 4, 7, 14, 18)
     return Trunk(
         layers=nnx.Dict(layers),

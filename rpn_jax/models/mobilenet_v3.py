@@ -1,4 +1,4 @@
-"""MobileNetV3-Large: depthwise convolutions with channels that weigh one another."""
+"""MobileNetV3-Large: depthwise convolutions with squeeze-and-excitation."""
 
 import itertools
 from typing import NamedTuple
@@ -13,15 +13,15 @@ from .trunk import Trunk
 
 
 class Block(NamedTuple):
-    """A row of Table 1.
+    """A row of Table 1, which describes one block.
 
     Attributes:
-        size: of the depthwise kernel.
-        inside: channels between the two 1x1.
-        width: channels after it.
-        has_weights: whether channels are weighed by squeeze and excitation.
+        size: side of the depthwise kernel.
+        inside: number of channels between the two 1x1 convolutions.
+        width: number of output channels.
+        has_weights: whether the block has squeeze-and-excitation.
         activation: ReLU or hard swish.
-        stride: of the depthwise convolution.
+        stride: stride of the depthwise convolution.
     """
 
     size: int
@@ -53,50 +53,53 @@ BLOCKS = (
 
 
 class SqueezeExcitation(nnx.Module):
-    """Weighs channels by what their means tell, under torchvision's names."""
+    """Weighs each channel by a number computed from the means of all channels.
+
+    See "Squeeze-and-Excitation Networks" by Hu et al.
+    (https://arxiv.org/abs/1709.01507). The names are torchvision's.
+    """
 
     def __init__(self, build: Builder, features: int) -> None:
         """Makes the two 1x1 convolutions.
 
         Args:
-            build: makes layers.
+            build: makes the layers.
             features: number of channels.
         """
-        quarter = features // 4
-        hidden = max(8, (quarter + 4) // 8 * 8)
-        # A multiple of 8 that is not below nine tenths of a quarter.
-        hidden += 8 if hidden < 0.9 * quarter else 0
+        hidden = _round_to_eight(features // 4)
         self.fc1 = build.conv(features, hidden, 1, use_bias=True)
         self.fc2 = build.conv(hidden, features, 1, use_bias=True, gain=1.0)
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b h w c"]:
-        """Multiplies every channel by its weight, from 0 to 1."""
+        """Multiplies every channel by its weight, which is between 0 and 1."""
         mean = jnp.mean(x, axis=(1, 2), keepdims=True)
         hidden = jax.nn.relu(self.fc1(mean))
         return x * jax.nn.hard_sigmoid(self.fc2(hidden))
 
 
 class InvertedResidual(nnx.Module):
-    """Widens with 1x1, filters every channel, weighs them, narrows with 1x1.
+    """A block that widens with 1x1, filters and weighs channels, narrows with 1x1.
 
     Attributes:
-        block: torchvision's `block`.
+        block: the layers, under torchvision's name.
     """
 
     def __init__(self, build: Builder, inputs: int, row: Block) -> None:
         """Makes the layers.
 
         Args:
-            build: makes layers.
-            inputs: channels before it.
-            row: the rest of its shape.
+            build: makes the layers.
+            inputs: number of input channels.
+            row: its row of the table.
         """
         self.is_residual = row.stride == 1 and inputs == row.width
         layers: list[Layer] = []
+        # Widen, unless the inside is as wide as the input.
         if row.inside != inputs:
             layers.append(
                 build.conv_norm(inputs, row.inside, 1, activation=row.activation)
             )
+        # Filter every channel by itself.
         layers.append(
             build.conv_norm(
                 row.inside,
@@ -112,23 +115,22 @@ class InvertedResidual(nnx.Module):
         self.block = Sequential([*layers, build.conv_norm(row.inside, row.width, 1)])
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b _ _ _"]:
-        """Filters `x`, and adds it where the shapes agree."""
+        """Applies the layers, with a skip connection if the shapes agree."""
         return x + self.block(x) if self.is_residual else self.block(x)
 
 
 def mobilenet_v3_large(build: Builder) -> Trunk:
     """All layers, 0 to 16, of torchvision's `mobilenet_v3_large().features`.
 
-    From "Searching for MobileNetV3" by Howard et al.
-    (https://arxiv.org/abs/1905.02244). As in torchvision's detector, stages 1 to 5 end
-    where the next layer strides, and stage 5 is followed by a sixth, the last 1x1
-    convolution, of the same stride.
+    See "Searching for MobileNetV3" by Howard et al. (https://arxiv.org/abs/1905.02244).
+    Stages 1 to 5 begin with the layers of stride 2, which are 0, 2, 4, 7 and 13. As in
+    torchvision's detector, stage 5 is this one layer, and stage 6 has layers 14 to 16.
 
     Args:
         build: makes the layers.
 
     Returns:
-        The trunk, of stride 32.
+        The trunk; its last map has a stride of 32.
     """
     stem = build.conv_norm(3, 16, stride=2, activation=SWISH)
     layers: dict[str, Layer] = {"0": stem}
@@ -137,6 +139,7 @@ def mobilenet_v3_large(build: Builder) -> Trunk:
         layers[str(len(layers))] = InvertedResidual(build, inputs, row)
         inputs = row.width
     layers["16"] = build.conv_norm(inputs, 960, 1, activation=SWISH)
+    # Stage `i` has the layers from bounds[i - 1] up to, not including, bounds[i].
     names, bounds = list(layers), (0, 2, 4, 7, 13, 14, 17)
     return Trunk(
         layers=nnx.Dict(layers),
@@ -144,3 +147,13 @@ def mobilenet_v3_large(build: Builder) -> Trunk:
         widths=(16, 24, 40, 112, 160, 960),
         strides=(2, 4, 8, 16, 32, 32),
     )
+
+
+def _round_to_eight(features: int) -> int:
+    """The nearest multiple of 8, at least 8, that is not below 90 % of `features`.
+
+    Same as `_make_divisible` of torchvision, which rounds the hidden channels of
+    squeeze-and-excitation with it.
+    """
+    rounded = max(8, (features + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * features else rounded

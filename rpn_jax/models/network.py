@@ -1,4 +1,4 @@
-"""The whole network: from bytes to an objectness logit and four deltas per anchor."""
+"""The whole network: images in, an objectness logit and four deltas per anchor out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +14,21 @@ from ..core.anchors import AnchorGrid, make_anchors
 from ..core.head import RPNHead
 from ..core.output import RPNOutput
 from .backbone import Backbone, make_backbone
-from .layers import Norm
+from .backbone_config import BackboneConfig, backbone_config
 from .preprocessing import IMAGENET, Preprocessing
+
+# The width of the head in jwyang's networks, whose maps have 512 channels (VGG16) and
+# 1,024 (ResNet-101).
+_MAX_HEAD_FEATURES = 512
 
 
 class RPN(nnx.Module):
-    """Preprocessing, backbone and head.
+    """The Region Proposal Network: preprocessing, backbone and head.
 
     Attributes:
-        backbone: from normalised images to feature maps.
-        head: from feature maps to logits and deltas.
-        preprocessing: what the weights of the backbone expect.
+        backbone: turns normalised images into feature maps.
+        head: turns feature maps into logits and deltas.
+        preprocessing: conversion of images that the backbone's weights expect.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class RPN(nnx.Module):
         *,
         preprocessing: Preprocessing = IMAGENET,
     ) -> None:
-        """Puts them together."""
+        """Combines the parts; see the attributes of the class."""
         self.backbone = backbone
         self.head = head
         self.preprocessing = preprocessing
@@ -47,7 +51,7 @@ class RPN(nnx.Module):
         """The feature maps of images.
 
         Args:
-            images: `[b h w 3]` RGB bytes, padded at the bottom and on the right.
+            images: `[b h w 3]` RGB bytes, with padding at the bottom and on the right.
             image_sizes: `(height, width)` of every image without its padding.
 
         Returns:
@@ -60,17 +64,27 @@ class RPN(nnx.Module):
         images: jax.Array | np.ndarray,
         image_sizes: Float[Array, "b 2"] | Int[Array, "b 2"],
     ) -> RPNOutput:
-        """The predictions for all anchors of images; arguments as in `features`."""
+        """The predictions for all anchors of the images.
+
+        Args:
+            images: as in `features`.
+            image_sizes: as in `features`.
+
+        Returns:
+            A logit, or two, and four deltas per anchor, finest level first.
+        """
         return self.head(self.features(images, image_sizes))
 
     def feature_shapes(self, image_shape: Sequence[int]) -> list[tuple[int, int]]:
-        """What `rpn_jax.make_anchors` needs to know, without computing anything.
+        """The shapes of the feature maps, which `rpn_jax.make_anchors` needs.
+
+        Nothing is computed.
 
         Args:
             image_shape: `(height, width)` of the images with their padding.
 
         Returns:
-            `(height, width)` of every level's feature map.
+            `(height, width)` of the feature map on every level.
         """
         graph, state = nnx.split(self.backbone)
         images = jax.ShapeDtypeStruct((1, *image_shape, 3), jnp.float32)
@@ -78,13 +92,14 @@ class RPN(nnx.Module):
         return [x.shape[1:3] for x in maps]
 
     def is_trainable(self, path: Sequence[Any], value: Any) -> bool:
-        """Whether a variable is trained: an NNX filter, so for `nnx.split` as well.
+        """Whether a variable is trained.
 
-        `graph, trained, fixed = nnx.split(model, model.is_trainable, ...)` leaves in
-        `fixed` the parameters of frozen stages and the statistics of frozen norms.
+        This is an NNX filter. In `graph, trained, fixed = nnx.split(model,
+        model.is_trainable, ...)`, `fixed` has the parameters of frozen stages and the
+        statistics of frozen norms.
 
         Args:
-            path: of the variable in this module.
+            path: path of the variable in this module.
             value: the variable.
 
         Returns:
@@ -100,14 +115,7 @@ class RPN(nnx.Module):
 def make_model(
     anchors: AnchorConfig,
     *,
-    backbone: str = "tiny_fpn",
-    norm: Norm | None = None,
-    out_features: int | None = None,
-    frozen_stages: int = 0,
-    fpn_norm: bool = False,
-    stride_in_1x1: bool = False,
-    unpadded_pool: bool = False,
-    epsilon: float = 1e-5,
+    backbone: str | BackboneConfig = "tiny_fpn",
     hidden_features: int | None = None,
     num_logits: int = 1,
     num_convs: int = 1,
@@ -119,43 +127,33 @@ def make_model(
 
     Args:
         anchors: `RPNConfig.anchors`; `default_anchors(backbone)` always fits.
-        backbone: one of `BACKBONES`.
-        norm: as in `make_backbone`.
-        out_features: as in `make_backbone`.
-        frozen_stages: as in `make_backbone`.
-        fpn_norm: as in `make_backbone`.
-        stride_in_1x1: as in `make_backbone`.
-        unpadded_pool: as in `make_backbone`.
-        epsilon: as in `make_backbone`.
-        hidden_features: channels of the head's 3x3 convolutions; None takes as many as
-            the feature maps have, and at most 512, but 128 on `tiny_fpn`.
+        backbone: name in `BACKBONES`, or settings if any differs from its default.
+        hidden_features: number of channels of the head's 3x3 convolutions. None uses
+            128 for `tiny_fpn`, and otherwise the number of the feature maps' channels,
+            but at most 512.
         num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
         num_convs: number of the head's 3x3 convolutions.
-        preprocessing: what the weights of the backbone expect.
-        dtype: of the computation, bfloat16 for example. Parameters are float32.
+        preprocessing: conversion of images that the backbone's weights expect.
+        dtype: dtype of the computation, bfloat16 for example; None uses float32.
+            Parameters are always float32.
         rngs: source of randomness for the parameters.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: the anchors are of other levels than the backbone's.
+        ValueError: there is no such backbone, or the strides of its maps differ from
+            those of the anchors.
+
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=32)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> model.feature_shapes((64, 96))[0]
+    (16, 24)
     """
-    body = make_backbone(
-        backbone,
-        norm=norm,
-        out_features=out_features,
-        frozen_stages=frozen_stages,
-        fpn_norm=fpn_norm,
-        stride_in_1x1=stride_in_1x1,
-        unpadded_pool=unpadded_pool,
-        epsilon=epsilon,
-        dtype=dtype,
-        rngs=rngs,
-    )
-    _check_levels(anchors, backbone, body.strides)
-    # Its maps have few channels; a wider head costs little, at the samples alone.
-    usual = 128 if backbone == "tiny_fpn" else min(body.out_features, 512)
+    config = backbone_config(backbone)
+    body = make_backbone(config, dtype=dtype, rngs=rngs)
+    _check_levels(anchors, config.name, body.strides)
+    usual = config.spec.head_features or min(body.out_features, _MAX_HEAD_FEATURES)
     head = RPNHead(
         body.out_features,
         anchors.anchors_per_cell,
@@ -171,28 +169,30 @@ def make_model(
 def grid_for(
     model: RPN, config: AnchorConfig, image_shape: Sequence[int]
 ) -> AnchorGrid:
-    """The anchors of the feature maps that a model makes of an image.
+    """The anchors on the feature maps that a model computes for an image.
 
     Args:
         model: the network.
-        config: shapes of the anchors.
+        config: shapes and spacing of the anchors.
         image_shape: `(height, width)` of the image with its padding.
 
     Returns:
-        The anchors. Their strides are those of `config`, but under `"corners"` rounding
-        the image's size over the map's, since torchvision computes them so.
+        The anchors. With `config.strides_from_image` their strides are the image's size
+        divided by the map's; otherwise they are `config.strides`.
     """
     shapes = model.feature_shapes(image_shape)
-    is_torchvision = config.rounding == "corners"
-    return make_anchors(config, shapes, image_shape if is_torchvision else None)
+    size = image_shape if config.strides_from_image else None
+    return make_anchors(config, shapes, size)
 
 
 def _check_levels(anchors: AnchorConfig, name: str, strides: tuple[int, ...]) -> None:
+    """Refuses anchors whose strides differ from those of the backbone's maps."""
     if anchors.level_strides != tuple((s, s) for s in strides):
         kind = "one level" if len(anchors.strides) == 1 else "a pyramid"
         fitting = "'vgg16' or 'resnet50_c4'" if len(anchors.strides) == 1 else "a *_fpn"
         raise ValueError(
-            f"The backbone {name!r} has maps of strides {strides}, and the anchors are "
-            f"for {kind} of strides {anchors.strides}. Choose {fitting} backbone, a "
-            "preset of these strides, or the anchors of default_anchors(backbone)."
+            f"The backbone {name!r} has maps with strides {strides}, and the anchors "
+            f"are for {kind} with strides {anchors.strides}. Choose {fitting} "
+            "backbone, a preset with these strides, or the anchors of "
+            "default_anchors(backbone)."
         )

@@ -1,4 +1,4 @@
-"""What the weights of a network expect its images to be."""
+"""Converts images to the numbers that the weights of a network expect."""
 
 import dataclasses
 from typing import Literal
@@ -14,13 +14,15 @@ Triple = tuple[float, float, float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """From bytes to the numbers that a network was trained on.
+    """How bytes become the numbers that a network was trained on.
+
+    The network's input is `(byte / scale - mean) / std`.
 
     Attributes:
-        scale: what a byte is divided by first.
-        mean: of every channel, in `order`, subtracted after that.
-        std: of every channel, in `order`, divided by last.
-        order: of the channels that the network takes. Images are RGB.
+        scale: divisor of the bytes.
+        mean: mean of each channel after the division, in `order`.
+        std: standard deviation of each channel after the division, in `order`.
+        order: order of the channels in the network's input. Images are RGB.
     """
 
     scale: float = 255.0
@@ -33,15 +35,16 @@ class Preprocessing:
         images: jax.Array | np.ndarray,
         image_sizes: Float[Array, "b 2"] | Int[Array, "b 2"],
     ) -> Float[jax.Array, "b h w 3"]:
-        """The network's input, with zeros wherever an image does not reach.
+        """The network's input, which is 0 in the padding.
 
         Args:
-            images: `[b h w 3]` RGB bytes, padded at the bottom and on the right.
+            images: `[b h w 3]` RGB bytes, with padding at the bottom and on the right.
             image_sizes: `(height, width)` of every image without its padding.
 
         Returns:
-            float32.
+            The normalised images, in float32.
         """
+        # One multiplication and one addition; their constants are computed in float64.
         factor = 1.0 / (np.float64(self.scale) * np.array(self.std))
         offset = -np.array(self.mean) / np.array(self.std)
         x = jnp.asarray(images).astype(jnp.float32)
@@ -57,7 +60,7 @@ IMAGENET = Preprocessing()
 
 
 def _is_image(shape: tuple[int, ...], image_sizes: jax.Array) -> jax.Array:
-    """Which pixels belong to the images, `[b h w 1]`."""
+    """Whether each pixel belongs to its image instead of the padding, `[b h w 1]`."""
     sizes = image_sizes.astype(jnp.float32).reshape(-1, 2, 1, 1, 1)
     rows = jnp.arange(shape[1], dtype=jnp.float32).reshape(1, -1, 1, 1)
     columns = jnp.arange(shape[2], dtype=jnp.float32).reshape(1, 1, -1, 1)

@@ -1,4 +1,4 @@
-"""A trunk: the layers of a classifier that look at the image, in stages."""
+"""A trunk: the convolutional layers of a classifier, in stages."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from flax import nnx
 
 from .layers import Layer
 
-Step = str | Layer
+Step = str | Layer  # the name of a layer, or a function without parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,10 +14,11 @@ class Trunk:
     """Layers under torchvision's names, and the order in which they are applied.
 
     Attributes:
-        layers: by the names that they have in torchvision.
-        stages: of every stage the names of its layers, with functions between them.
-        widths: channels after every stage.
-        strides: pixels of the image between two cells, after every stage.
+        layers: layers by their names in torchvision.
+        stages: for each stage, the names of its layers and the functions between them,
+            in the order in which they are applied.
+        widths: number of channels after each stage.
+        strides: pixels of the image between two cells, after each stage.
     """
 
     layers: nnx.Dict[Layer]

@@ -14,20 +14,22 @@ POOL = functools.partial(max_pool, size=2, stride=2)
 
 
 def vgg16(build: Builder) -> Trunk:
-    """The first 30 layers of torchvision's `vgg16().features`, under their numbers.
+    """The first 30 layers of torchvision's `vgg16().features`, named by their numbers.
 
-    From "Very Deep Convolutional Networks" by Simonyan and Zisserman
-    (https://arxiv.org/abs/1409.1556). Stages 1 to 5 are conv1 to conv5; the pooling
-    after a stage belongs to the next one. There is no norm.
+    See "Very Deep Convolutional Networks" by Simonyan and Zisserman
+    (https://arxiv.org/abs/1409.1556). Stages 1 to 5 are conv1 to conv5. The pooling
+    after a stage belongs to the next stage. There are no norms.
 
     Args:
         build: makes the layers.
 
     Returns:
-        The trunk, of stride 16.
+        The trunk; its last map has a stride of 16.
     """
     layers: dict[str, Layer] = {}
     stages: list[tuple[Step, ...]] = []
+    # torchvision numbers poolings and ReLUs like convolutions, so `number` counts all,
+    # though only convolutions become layers with a name.
     inputs, number = 3, 0
     for width, num_convs in zip(WIDTHS, NUM_CONVS, strict=True):
         stage: list[Step] = [POOL] if stages else []

@@ -1,12 +1,12 @@
-"""The model of a run: as it begins, and as its newest checkpoint has it."""
+"""The model of a run: freshly initialized, or from its newest checkpoint."""
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flax import nnx
 
 from ..devices import make_mesh
-from ..models import RPN, make_model
+from ..models import RPN, BackboneConfig, backbone_spec, make_model
 from ..models.interop import SYSTEMS
 from .checkpoints import CheckpointStore
 from .config_file import read_config
@@ -17,12 +17,12 @@ from .train_config import ResolvedConfig
 
 
 class TrainedRun(NamedTuple):
-    """What a finished, or interrupted, run has learnt.
+    """The result of a finished or interrupted run.
 
     Attributes:
-        model: with the parameters of the newest whole checkpoint.
-        config: of the run.
-        step: how many steps it had made.
+        model: the network with the parameters of the newest intact checkpoint.
+        config: the settings of the run.
+        step: number of steps made before that checkpoint.
     """
 
     model: RPN
@@ -31,42 +31,46 @@ class TrainedRun(NamedTuple):
 
 
 def build_model(config: ResolvedConfig) -> RPN:
-    """The network of a configuration, with random weights.
+    """Makes the network of a configuration with random weights.
 
     Args:
-        config: its backbone, rules and seed.
+        config: the settings of a run, from `resolve`.
 
     Returns:
-        The network; its norms are group norms unless pretrained weights will be loaded.
+        The network. It has group norms if it is trained from scratch, otherwise the
+        norms that the pretrained weights of the backbone have.
     """
-    system = config.weights_system
-    traits = {} if system is None else SYSTEMS[system].options(config.backbone)
-    is_scratch = config.init_weights is None and config.backbone != "vgg16"
-    return make_model(
-        config.rpn.anchors,
-        backbone=config.backbone,
-        norm="group" if is_scratch else None,
+    has_norms = backbone_spec(config.backbone).has_norms
+    is_group = has_norms and config.init_weights is None
+    backbone = BackboneConfig(
+        name=config.backbone,
+        norm="group" if is_group else None,
         out_features=config.fpn_features,
         frozen_stages=config.frozen_stages,
-        # The systems with these anchors have a softmax over (background, object).
-        num_logits=2 if config.rpn.anchors.rounding == "legacy" else 1,
+    )
+    options: dict[str, Any] = {"backbone": backbone}
+    if config.weights_system is not None:
+        options = SYSTEMS[config.weights_system].options(backbone)
+    return make_model(
+        config.rpn.anchors,
+        num_logits=config.rpn.num_logits,
         dtype=None if config.dtype == "float32" else config.dtype,
         rngs=nnx.Rngs(config.seed),
-        **traits,
+        **options,
     )
 
 
 def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
-    """The model of a run, from its newest whole checkpoint.
+    """Loads the model of a run from its newest intact checkpoint.
 
     Args:
-        folder: of the run, as `rpn-jax train --out` was given it.
+        folder: folder of the run, the `--out` of `rpn-jax train`.
 
     Returns:
-        The model, the settings and how far the run had come.
+        The model, the settings and the number of steps.
 
     Raises:
-        ValueError: there is no run in the folder, or no checkpoint of it.
+        ValueError: the folder has no run, or the run has no intact checkpoint.
     """
     places = RunFolder(folder)
     config = read_config(ResolvedConfig, places.config)
@@ -78,8 +82,8 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     store.close()
     if restored is None:
         raise ValueError(
-            f"load_run needs a whole checkpoint in {places.checkpoints}, got none. Go "
-            "on with the run by `rpn-jax train --resume`."
+            f"load_run needs an intact checkpoint in {places.checkpoints}, got none. "
+            "Continue the run with `rpn-jax train --resume`."
         )
     model = nnx.merge(graphdef, restored.state.params, restored.state.frozen)
     return TrainedRun(model, config, restored.step)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped."""
+"""Checkpoints: the whole state of a run, so that it can resume bit-identically."""
 
 import hashlib
 import json
@@ -9,38 +9,38 @@ from typing import Any, NamedTuple
 
 from orbax.checkpoint import v1 as ocp
 
+from ..atomic_file import replace_file
+
 _MANIFEST = "manifest.json"
 _logger = logging.getLogger(__name__)
 
 
 class Restored(NamedTuple):
-    """What a checkpoint held.
+    """The content of a checkpoint.
 
     Attributes:
-        step: how many steps had been made.
+        step: number of steps made before it was saved.
         state: the arrays, in the tree that was asked for.
-        facts: what was saved beside them, as JSON has it.
     """
 
     step: int
     state: Any
-    facts: dict[str, Any]
 
 
 class CheckpointStore:
     """The checkpoints of a run, newest last.
 
-    A process may be killed at any moment: a checkpoint counts once its manifest is
-    written, which is last and at once. The manifest has the digest of every file, so
-    that a checkpoint which was damaged since is as good as none.
+    A process may be killed at any moment, so a checkpoint counts only once its manifest
+    exists, which is written last and in one step. The manifest holds the digest of
+    every file, so a checkpoint that is damaged later does not count either.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2) -> None:
-        """Opens or makes the folder.
+        """Opens the folder, or creates it.
 
         Args:
-            folder: of the checkpoints alone.
-            keep: how many of the newest to keep.
+            folder: folder that holds nothing but checkpoints.
+            keep: number of checkpoints to keep; older ones are deleted.
         """
         self.folder = pathlib.Path(folder).resolve()
         newest: Any = ocp.training.preservation_policies.LatestN(keep)
@@ -50,38 +50,38 @@ class CheckpointStore:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, whole or not, oldest first."""
+        """The steps that have a checkpoint, intact or not, oldest first."""
         return sorted(found.step for found in self._checkpointer.checkpoints)
 
-    def save(self, step: int, state: Any, facts: dict[str, Any]) -> None:
+    def save(self, step: int, state: Any) -> None:
         """Saves a checkpoint and waits until it is on the disk.
 
         Args:
-            step: how many steps have been made.
+            step: number of steps made so far.
             state: a tree of arrays.
-            facts: what else to save, as JSON can hold it.
         """
-        self._checkpointer.save(step, state, custom_metadata=facts, overwrite=True)
+        self._checkpointer.save(step, state, overwrite=True)
         manifest = self.folder / str(step) / _MANIFEST
-        draft = manifest.with_suffix(".tmp")
-        draft.write_text(json.dumps(_digests(manifest.parent), indent=1))
-        draft.replace(manifest)
+        digests = _digests(manifest.parent)
+        with replace_file(manifest) as draft:
+            draft.write_text(json.dumps(digests, indent=1))
 
     def restore(self, like: Any) -> Restored | None:
-        """The newest checkpoint that is whole.
+        """Reads the newest intact checkpoint.
 
-        One that is damaged is passed over, with a warning in the log; the run makes and
-        saves those steps again.
+        A damaged checkpoint is skipped with a warning in the log. The run then repeats
+        its steps and saves them again.
 
         Args:
-            like: a tree of `jax.Array` as `save` was given it. The arrays come back
-                with the shapes, types and shardings of these.
+            like: a tree of `jax.Array` with the structure that was saved. The restored
+                arrays have the same shapes, dtypes and shardings.
 
         Returns:
-            The checkpoint, or None if none is whole.
+            The checkpoint, or None if none is intact.
 
         Raises:
-            ValueError: the checkpoint is of another model or optimiser than `like`.
+            ValueError: the checkpoint belongs to another model or optimizer than
+                `like`.
         """
         for step in reversed(self.steps):
             if (damage := self._damage(step)) is None:
@@ -90,10 +90,11 @@ class CheckpointStore:
         return None
 
     def close(self) -> None:
-        """Lets go of the folder."""
+        """Releases the folder."""
         self._checkpointer.close()
 
     def _damage(self, step: int) -> str | None:
+        """Why a checkpoint does not count, or None if it is intact."""
         folder = self.folder / str(step)
         try:
             expected = json.loads((folder / _MANIFEST).read_text())
@@ -101,23 +102,23 @@ class CheckpointStore:
             return "it has no manifest, so it was not finished"
         found = _digests(folder)
         wrong = [name for name in expected if found.get(name) != expected[name]]
-        return f"{wrong[0]} is not what was saved" if wrong else None
+        return f"{wrong[0]} differs from what was saved" if wrong else None
 
     def _read(self, step: int, like: Any) -> Restored:
-        facts: Any = self._checkpointer.metadata(step).custom_metadata
         try:
             state = self._checkpointer.load(step, like)
-        except Exception as error:  # orbax has many kinds for a tree of another shape
+        # orbax raises errors of many types for a tree of another structure.
+        except Exception as error:
             raise ValueError(
                 f"restore needs the checkpoint of step {step} in {self.folder} to be "
-                "of this model and optimiser, got one of another. Use the "
-                "configuration that stands beside it."
+                "of this model and optimizer, got one of another. Use the config.json "
+                "of the run that saved it."
             ) from error
-        return Restored(step, state, dict(facts or {}))
+        return Restored(step, state)
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:
-    """The digest of every file of a checkpoint but its manifest."""
+    """The digest of every file of a checkpoint except its manifest."""
     return {
         str(path.relative_to(folder)): _digest(path)
         for path in sorted(folder.rglob("*"))

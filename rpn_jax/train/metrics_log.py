@@ -1,4 +1,4 @@
-"""Where the numbers of a run are written: JSON lines, and TensorBoard's events."""
+"""Writes the metrics of a run as JSON lines and as TensorBoard events."""
 
 import importlib
 import json
@@ -7,36 +7,37 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from ..atomic_file import replace_file
+
 
 class MetricsLog:
     """Appends to `metrics.jsonl`, and to TensorBoard's event files if it is installed.
 
-    A line is whole or, if the process was killed while writing, dropped when the file
-    is opened again.
+    If the process is killed while it writes a line, the incomplete line is dropped when
+    the file is opened again.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, step: int = 0) -> None:
         """Opens the log of a run.
 
         Args:
-            folder: of the run.
-            step: where the run goes on; later lines are of steps that were not saved
-                and will be made again, so they are dropped.
+            folder: folder of the run.
+            step: step from which the run continues. Later lines are dropped, because
+                their steps were not saved and will be repeated.
         """
         folder = pathlib.Path(folder)
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= step]
-        draft = self.path.with_suffix(".tmp")
-        draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        draft.replace(self.path)
+        with replace_file(self.path) as draft:
+            draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a")
         self._events = _open_events(folder / "tensorboard")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the numbers of a step.
+        """Writes the metrics of a step.
 
         Args:
-            step: the step they belong to.
+            step: number of the step, counted from 1.
             values: numbers by name.
         """
         self._file.write(json.dumps({"step": step, **values}) + "\n")
@@ -46,20 +47,20 @@ class MetricsLog:
                 self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Writes what is still in memory."""
+        """Closes the files."""
         self._file.close()
         if self._events is not None:
             self._events.close()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, without one that was cut off.
+    """Reads the lines of a `metrics.jsonl`, without an incomplete last line.
 
     Args:
-        path: of the file, which need not exist.
+        path: the file, which need not exist.
 
     Returns:
-        The numbers of each line by name, `step` among them.
+        For each line, the numbers by name, including `step`.
     """
     path = pathlib.Path(path)
     text = path.read_text() if path.exists() else ""
@@ -68,6 +69,7 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _open_events(folder: pathlib.Path) -> Any:
+    """A writer of TensorBoard events, or None if TensorBoard is not installed."""
     try:
         summary = importlib.import_module("tensorboard.summary")
     except ModuleNotFoundError:

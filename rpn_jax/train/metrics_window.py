@@ -1,4 +1,4 @@
-"""What happened between two lines of the log."""
+"""Averages the metrics of the steps between two lines of the log."""
 
 import time
 
@@ -9,28 +9,28 @@ from .step import StepMetrics
 
 
 class Window:
-    """Gathers the metrics of steps, without waiting for them before it is closed."""
+    """Gathers the metrics of steps, and waits for the steps only when it is closed."""
 
     def __init__(self, batch_size: int) -> None:
         """Starts the clock.
 
         Args:
-            batch_size: images of a step, of all processes.
+            batch_size: images per step, over all processes.
         """
         self._batch_size = batch_size
         self._waiting: list[StepMetrics] = []
         self._started = time.perf_counter()
 
     def add(self, metrics: StepMetrics) -> None:
-        """Takes note of a step, which may still be under way."""
+        """Adds the metrics of a step, which may still be running."""
         self._waiting.append(metrics)
 
     def close(self) -> dict[str, float]:
-        """Waits for the steps and starts anew.
+        """Waits for the steps, and starts the next window.
 
         Returns:
-            The mean of each metric over the steps, and `images_per_second`. Counts of
-            skipped steps are as they were after the last.
+            The mean of each metric over the steps, and `images_per_second`. The counts
+            of skipped steps are those after the last step.
         """
         found = jax.device_get(self._waiting)
         seconds = time.perf_counter() - self._started

@@ -1,4 +1,4 @@
-"""The optimiser: what turns gradients into updates, and at what learning rate."""
+"""The optimizer, which turns gradients into updates, and its learning rate."""
 
 import dataclasses
 from typing import Literal
@@ -16,18 +16,19 @@ class OptimizerConfig:
     """How gradients become updates.
 
     Attributes:
-        name: `"sgd"` with momentum, as in all reference systems, `"adamw"`, or
-            `"muon"` (https://kellerjordan.github.io/posts/muon), which learns in fewer
-            steps from random weights; it updates kernels, AdamW the rest.
-        momentum: of SGD; the first moments of AdamW and of Muon decay by it.
-        weight_decay: of the kernels; biases and norms are never decayed. SGD adds it to
-            the gradient, AdamW and Muon to the update.
-        warmup_steps: over which the learning rate rises linearly to its value.
-        schedule: `"cosine"` falls to 0 at the last step, `"step"` by `decay_factor` at
-            every milestone, `"constant"` stays.
-        milestones: where `"step"` falls, as shares of all steps.
-        decay_factor: what it falls by.
-        clip_norm: the largest norm of all gradients together; None does not clip.
+        name: `"sgd"` with momentum, as in all reference systems, `"adamw"` or `"muon"`,
+            described at https://kellerjordan.github.io/posts/muon, which needs fewer
+            steps from scratch. Muon updates kernels, and AdamW the other parameters.
+        momentum: momentum of SGD, or the decay of the first moments of AdamW and Muon.
+        weight_decay: decay of the kernels; biases and norms are never decayed. SGD adds
+            it to the gradient, AdamW and Muon to the update.
+        warmup_steps: number of steps in which the learning rate rises linearly to its
+            peak.
+        schedule: `"cosine"` decays to 0 at the last step; `"step"` multiplies the rate
+            by `decay_factor` at every milestone; `"constant"` does not decay.
+        milestones: positions of the decays of `"step"`, as shares of all steps.
+        decay_factor: factor of the learning rate at every milestone.
+        clip_norm: largest norm of all gradients together; None does not clip.
     """
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"
@@ -50,12 +51,13 @@ class OptimizerConfig:
 def make_schedule(
     config: OptimizerConfig, learning_rate: float, num_steps: int
 ) -> optax.Schedule:
-    """The learning rate of every step.
+    """Makes the learning rate of every step.
 
     Args:
-        config: its shape.
-        learning_rate: its highest value.
-        num_steps: of the whole training. A warm-up is at most half of it.
+        config: the shape of the schedule.
+        learning_rate: peak learning rate.
+        num_steps: number of steps of the whole training. The warm-up takes at most half
+            of them.
 
     Returns:
         A function from the step, counted from 0, to the learning rate.
@@ -72,7 +74,7 @@ def make_schedule(
         main = optax.piecewise_constant_schedule(learning_rate, falls)
     else:
         main = optax.constant_schedule(learning_rate)
-    # The first step already learns: it has the first of `warmup` equal rises.
+    # The warm-up starts above 0, so that the first step changes the parameters too.
     rise = optax.linear_schedule(learning_rate / (warmup + 1), learning_rate, warmup)
     return optax.join_schedules([rise, main], [warmup])
 
@@ -80,45 +82,21 @@ def make_schedule(
 def make_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """The optimiser, which leaves everything as it is on gradients that are not finite.
+    """Makes an optimizer that skips steps whose gradients are not finite.
 
     Args:
-        config: its settings.
+        config: the settings of the optimizer.
         schedule: the learning rate of every step.
 
     Returns:
-        An optax transformation; `count_skipped` reads from its state how many steps it
-        skipped.
+        An optax transformation. `count_skipped` reads the number of skipped steps from
+        its state.
     """
-    if config.name == "adamw":
-        update = optax.adamw(
-            schedule,
-            b1=config.momentum,
-            weight_decay=config.weight_decay,
-            mask=_is_kernel,
-        )
-    elif config.name == "muon":
-        # Scaled to the size of AdamW's updates, so that one learning rate fits both.
-        # From the Schatten norm (https://arxiv.org/abs/2506.10935), three steps of
-        # Newton and Schulz did as well on scenes as five from Frobenius's.
-        update = optax.contrib.muon(
-            schedule,
-            beta=config.momentum,
-            weight_decay=config.weight_decay,
-            adam_b1=config.momentum,
-            muon_weight_dimension_numbers=_matrices,
-            consistent_rms=0.2,
-            ns_steps=3,
-            preconditioning="schatten",
-        )
-    else:
-        update = optax.chain(
-            optax.add_decayed_weights(config.weight_decay, mask=_is_kernel),
-            optax.sgd(schedule, momentum=config.momentum),
-        )
+    update = _make_update(config, schedule)
     if config.clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
-    # It is for the caller to give up after a run of these, never to apply one.
+    # After so many errors optax would apply a non-finite update. Never reach it: the
+    # caller counts skipped steps and decides when to stop.
     never = jnp.iinfo(jnp.int32).max
     return optax.apply_if_finite(update, max_consecutive_errors=never)
 
@@ -126,34 +104,68 @@ def make_optimizer(
 def count_skipped(
     state: optax.OptState,
 ) -> tuple[Int[jax.Array, ""], Int[jax.Array, ""]]:
-    """How many steps were skipped for gradients that were not finite.
+    """Reads how many steps were skipped because of non-finite gradients.
 
     Args:
-        state: of an optimiser of `make_optimizer`.
+        state: state of an optimizer from `make_optimizer`.
 
     Returns:
-        The number since the last good step, and the number in all.
+        The number since the last step that was made, and the number over the whole run.
 
     Raises:
-        TypeError: the state is another optimiser's.
+        TypeError: the state belongs to another optimizer.
     """
     if not isinstance(state, optax.ApplyIfFiniteState):
         raise TypeError(
-            "count_skipped needs the state of an optimiser that make_optimizer made, "
+            "count_skipped needs the state of an optimizer from make_optimizer, "
             f"got a {type(state).__name__}."
         )
     return state.notfinite_count, state.total_notfinite
 
 
+def _make_update(
+    config: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """The optimizer that `config.name` names, without clipping."""
+    if config.name == "adamw":
+        return optax.adamw(
+            schedule,
+            b1=config.momentum,
+            weight_decay=config.weight_decay,
+            mask=_is_kernel,
+        )
+    if config.name == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(config.weight_decay, mask=_is_kernel),
+            optax.sgd(schedule, momentum=config.momentum),
+        )
+    # `consistent_rms` scales the updates to the size of AdamW's, so that one learning
+    # rate suits both. Three Newton-Schulz steps from the Schatten norm
+    # (https://arxiv.org/abs/2506.10935) reach the same recall on scenes as five from
+    # the Frobenius norm.
+    return optax.contrib.muon(
+        schedule,
+        beta=config.momentum,
+        weight_decay=config.weight_decay,
+        adam_b1=config.momentum,
+        muon_weight_dimension_numbers=_matrices,
+        consistent_rms=0.2,
+        ns_steps=3,
+        preconditioning="schatten",
+    )
+
+
 def _is_kernel(params: optax.Params) -> optax.Params:
+    """Which parameters are decayed: biases and norms have a single axis."""
     return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
 def _matrices(params: optax.Params) -> optax.Params:
-    """Which axes of a kernel are the rows and columns of a matrix, for Muon.
+    """Which axes of a kernel Muon takes as the rows and columns of a matrix.
 
-    From all that a window sees to the outputs; in a depthwise convolution each channel
-    has a matrix of its own. What is no kernel, None here, AdamW updates.
+    The rows are all inputs of a window, and the columns are the output channels. In a
+    depthwise convolution each channel is a separate matrix with a single column. AdamW
+    updates the parameters that are None here.
     """
     dense = optax.contrib.MuonDimensionNumbers((0, 1, 2), 3)
     depthwise = optax.contrib.MuonDimensionNumbers((0, 1), 2)

@@ -1,4 +1,4 @@
-"""What was wrong with the images of a run, said once."""
+"""Counts what was wrong with the images of a run, and logs it once."""
 
 import collections
 import logging
@@ -9,18 +9,18 @@ _logger = logging.getLogger(__name__)
 
 
 def log_problems(*sources: ImageSource) -> None:
-    """Says what was wrong with data sets, each of which may share its problems."""
-    for problems in {
-        id(source.problems): source.problems for source in sources
-    }.values():
+    """Logs what was wrong with data sets. Sets that share their problems log once."""
+    unique = {id(source.problems): source.problems for source in sources}
+    for problems in unique.values():
         for line in problems.summary():
             _logger.warning("%s", line)
 
 
 class ReadingTally:
-    """Counts what had to be done to read the images of a run."""
+    """Counts the repairs that were needed to read the images of a run."""
 
     def __init__(self) -> None:
+        """Starts all counts at 0."""
         self._problems = collections.Counter[ReadProblem]()
         self._images: set[int] = set()
         self._dropped = 0
@@ -36,18 +36,18 @@ class ReadingTally:
                 self._dropped += int(dropped)
 
     def report(self) -> None:
-        """Says in the log what was counted, if there is anything to say."""
+        """Logs the counts that are not 0."""
         if number := self._problems[ReadProblem.TRUNCATED]:
             _logger.warning(
-                "%d images end early; what is missing of them is grey.", number
+                "%d image files end early; their missing parts are grey.", number
             )
         if number := self._problems[ReadProblem.UNREADABLE]:
             _logger.warning(
-                "%d images cannot be decoded; others took their places.", number
+                "%d images cannot be decoded; other images replaced them.", number
             )
         if self._dropped:
             _logger.warning(
-                "%d boxes were dropped, since an image has more boxes than rows. Set "
-                "--pipeline.max-boxes higher to keep them.",
+                "%d boxes were dropped because their images have more boxes than a "
+                "batch has rows. Raise --pipeline.max-boxes to keep them.",
                 self._dropped,
             )

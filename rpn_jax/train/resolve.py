@@ -1,70 +1,81 @@
-"""What a training configuration leaves open, chosen from the rest of it."""
+"""Chooses the settings that a training configuration leaves at None."""
 
 import dataclasses
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 
 from .. import presets
 from ..core.config import RPNConfig
 from ..data import PipelineConfig
-from ..models import default_anchors
-from ..models.interop import SystemName, read_checkpoint
+from ..models import backbone_spec
+from ..models.interop import Checkpoint, SystemName, read_checkpoint
+from .defaults import SGD_LR, data_defaults, start_defaults
 from .optimizer import OptimizerConfig
 from .train_config import Preset, ResolvedConfig, TrainConfig
 
 
-def resolve(config: TrainConfig) -> ResolvedConfig:
-    """Fills in what is None and does not need the data to be read.
+def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedConfig:
+    """Fills in every setting that is None and does not depend on the data itself.
 
     Args:
         config: the settings as they were given.
+        weights: the content of `config.init_weights`, if it was read already; None
+            reads that file if `config.weights_system` is None.
 
     Returns:
-        The settings with a backbone, its frozen stages, a batch size, an optimiser, a
-        learning rate, a pipeline and the rules of the network.
+        The settings with a backbone, frozen stages, a batch size, an optimizer, a
+        learning rate, a pipeline, the rules, and the system of the weights.
     """
-    is_scenes = config.data == "scenes"
-    backbone = config.backbone or ("tiny_fpn" if is_scenes else "mobilenet_v2_fpn")
-    sides = (240, 320) if is_scenes else (480, 800)
-    pipeline = config.pipeline or PipelineConfig(min_side=sides[0], max_side=sides[1])
-    has_weights = config.init_weights is not None
-    optimizer = config.optimizer or OptimizerConfig(
-        name="adamw" if has_weights else "muon"
+    config = with_parts(config)
+    data, start = data_defaults(config), start_defaults(config)
+    is_sgd = config.optimizer is not None and config.optimizer.name == "sgd"
+    return ResolvedConfig(
+        **_filled(
+            config,
+            backbone=data.backbone,
+            frozen_stages=start.frozen_stages,
+            batch_size=_shared_evenly(data.batch_size, config.accumulate),
+            weights_system=_system_of(config, weights),
+            lr=SGD_LR if is_sgd else data.lr,
+        )
     )
-    # What `accumulate` and the devices divide.
-    parts = config.accumulate * jax.device_count()
-    images = -(-(4 if is_scenes else 8) // parts) * parts
+
+
+def with_parts(config: TrainConfig) -> TrainConfig:
+    """Fills in the optimizer, the pipeline and the rules, without reading any file."""
+    data, start = data_defaults(config), start_defaults(config)
+    return TrainConfig(
+        **_filled(
+            config,
+            optimizer=OptimizerConfig(name=start.optimizer),
+            pipeline=PipelineConfig(min_side=data.min_side, max_side=data.max_side),
+            rpn=_rules(config.preset, config.backbone or data.backbone),
+        )
+    )
+
+
+def _filled(config: TrainConfig, **defaults: Any) -> dict[str, Any]:
+    """All fields by name, with `defaults` for those that are None."""
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    chosen = {
-        "backbone": backbone,
-        "frozen_stages": 2 if has_weights else 0,
-        "batch_size": images,
-        "weights_system": _system_of(config),
-        "optimizer": optimizer,
-        "lr": 0.02 if optimizer.name == "sgd" else (3e-3 if is_scenes else 1e-3),
-        "pipeline": pipeline,
-        "rpn": _choose_rules(config.preset, backbone),
-    }
-    missing = {k: v for k, v in chosen.items() if values[k] is None}
-    return ResolvedConfig(**(values | missing))
+    return values | {k: v for k, v in defaults.items() if values[k] is None}
 
 
-def _choose_rules(preset: Preset | None, backbone: str) -> RPNConfig:
+def _shared_evenly(batch_size: int, accumulate: int) -> int:
+    """The next batch size that the parts and the devices share evenly."""
+    parts = accumulate * jax.device_count()
+    return -(-batch_size // parts) * parts
+
+
+def _rules(preset: Preset | None, backbone: str) -> RPNConfig:
+    """The rules of a preset, or the default rules of a backbone."""
     if preset is not None:
         return getattr(presets, preset)()
-    if backbone == "vgg16":
-        return presets.jwyang_vgg16()
-    if backbone.endswith("_c4"):
-        return presets.detectron2_c4()
-    rules = presets.pyramid()
-    if backbone == "mobilenet_v3_large_fpn":  # whose pyramid has strides of its own
-        return dataclasses.replace(rules, anchors=default_anchors(backbone))
-    return rules
+    return backbone_spec(backbone).rules()
 
 
-def _system_of(config: TrainConfig) -> SystemName | None:
+def _system_of(config: TrainConfig, weights: Checkpoint | None) -> SystemName | None:
     if config.init_weights is None or config.weights_system is not None:
         return config.weights_system
-    found = read_checkpoint(config.init_weights).system
+    found = (weights or read_checkpoint(config.init_weights)).system
     return next(name for name in get_args(SystemName) if name == found)

@@ -1,6 +1,5 @@
 """A training run: its data, its state, and the folder of its results."""
 
-import dataclasses
 import logging
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,19 +8,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ..data import (
-    Batch,
-    ImageSource,
-    bucket_shapes,
-    is_endless,
-    num_gt_rows,
-    steps_per_epoch,
-    train_batches,
-)
+from ..data import Batch, bucket_shapes, num_gt_rows, train_batches
 from ..devices import TrainBatch, make_mesh, put_batch
 from ..models import RPN, load_weights
+from ..models.interop import Checkpoint, read_checkpoint
 from .build import build_model
 from .checkpoints import CheckpointStore
+from .data_settings import count_steps, set_ignore_rule
 from .metrics_log import MetricsLog
 from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
@@ -29,25 +22,18 @@ from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
 from .run_folder import RunFolder
 from .splits import open_sources
-from .step import (
-    Step,
-    init_state,
-    make_train_step,
-)
+from .step import Step, init_state, make_train_step
 from .train_config import ResolvedConfig, TrainConfig
 
-_IGNORE_IOF = 0.5  # share of an anchor in a crowd that makes it neither good nor bad
-_FEWEST_STEPS = 500  # on files
-_SCENES_STEPS = 1000
 _logger = logging.getLogger(__name__)
 
 
 class Progress(NamedTuple):
-    """Where a run is.
+    """How far a run has come.
 
     Attributes:
-        step: how many steps were made.
-        metrics: numbers by name, the mean over the steps since the last ones.
+        step: number of steps made so far.
+        metrics: numbers by name, averaged over the steps since the last report.
     """
 
     step: int
@@ -55,20 +41,20 @@ class Progress(NamedTuple):
 
 
 class Run:
-    """A training run, which can be killed at any moment and gone on with.
+    """A training run that can be killed at any moment and resumed.
 
-    `for progress in run.steps(): ...` trains. The log of `rpn_jax` tells what was
-    repaired in the data, what was loaded, and what went wrong.
+    `for progress in run.steps(): ...` trains. The logger `rpn_jax` reports what was
+    repaired in the data, which weights were loaded, and what went wrong.
 
     Attributes:
-        config: with everything filled in; `config.json` of the folder has it too.
-        sources: the data.
-        folder: of the results.
-        num_steps: of the whole run.
+        config: the settings with every default filled in, as in `config.json`.
+        sources: the images to train on and to evaluate on.
+        folder: the folder of the results.
+        num_steps: number of steps of the whole run.
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        """Reads the data, makes the model, and restores what there is to restore.
+        """Opens the data, makes the model, and restores the newest checkpoint.
 
         Args:
             config: the settings.
@@ -79,22 +65,26 @@ class Run:
                 resumed.
         """
         self._mesh = make_mesh()
-        resolved = resolve(config)
+        # The only time that a run reads its pretrained weights.
+        weights = _read_weights(config)
+        resolved = resolve(config, weights)
         _check_batch(resolved, self._mesh.size)
         self.sources = open_sources(resolved)
-        self.config = _with_ignore_regions(resolved, self.sources.train)
-        self.num_steps = _count_steps(self.config, self.sources.train)
+        self.config = set_ignore_rule(resolved, self.sources.train)
+        self.num_steps = count_steps(self.config, self.sources.train)
         self.folder = RunFolder(self.config.out)
         self.folder.claim(self.config)
         log_problems(*self.sources)
-        model = build_model(self.config)
-        if self.config.init_weights is not None:
-            weights, system = self.config.init_weights, self.config.weights_system
-            _logger.info("%s", load_weights(model, weights, system=system))
-        self._schedule = make_schedule(
-            self.config.optimizer, self.config.lr, self.num_steps
-        )
-        self._optimizer = make_optimizer(self.config.optimizer, self._schedule)
+        self._begin(weights)
+
+    def _begin(self, weights: Checkpoint | None) -> None:
+        """Makes the model and the optimizer, and restores their newest checkpoint."""
+        config = self.config
+        model = build_model(config)
+        if weights is not None:
+            _logger.info("%s", load_weights(model, weights))
+        self._schedule = make_schedule(config.optimizer, config.lr, self.num_steps)
+        self._optimizer = make_optimizer(config.optimizer, self._schedule)
         self._graphdef, self._state = init_state(model, self._optimizer, self._mesh)
         self._store = CheckpointStore(self.folder.checkpoints)
         if restored := self._store.restore(self._state):
@@ -103,19 +93,19 @@ class Run:
 
     @property
     def step(self) -> int:
-        """How many steps have been made."""
+        """Number of steps made so far."""
         return int(self._state.step)
 
     @property
     def model(self) -> RPN:
-        """The model as it is now."""
+        """The model with its current parameters."""
         return nnx.merge(self._graphdef, self._state.params, self._state.frozen)
 
     def steps(self) -> Iterator[Progress]:
-        """Trains to the end, logging and saving on the way.
+        """Trains to the end, and logs and saves on the way.
 
         Yields:
-            Every `config.log_every` steps, and after the last, what was logged.
+            The logged metrics, every `config.log_every` steps and after the last step.
 
         Raises:
             FloatingPointError: `config.max_skipped` steps in a row had gradients that
@@ -140,16 +130,17 @@ class Run:
                 self._stop_if_lost(done, values)
                 yield Progress(done, values)
             if done % save_every == 0 or is_last:
-                self._store.save(done, self._state, {"data_step": done})
+                self._store.save(done, self._state)
         log.close()
         tally.report()
 
     def close(self) -> None:
-        """Lets go of the checkpoints."""
+        """Releases the folder of the checkpoints."""
         self._store.close()
 
     def _learning_rate(self, step: int) -> float:
-        with jax.numpy_dtype_promotion("standard"):  # optax needs it
+        # The schedules of optax mix dtypes, which strict promotion would reject.
+        with jax.numpy_dtype_promotion("standard"):
             return np.asarray(self._schedule(step)).item()
 
     def _batches(self, first: int) -> Iterator[Batch]:
@@ -164,7 +155,7 @@ class Run:
         )
 
     def _compile(self) -> dict[tuple[int, ...], Step]:
-        """A program for each shape of batches, so that training never waits for one."""
+        """Compiles the step for every shape of a batch, before training starts."""
         step = make_train_step(
             self._graphdef,
             self._optimizer,
@@ -187,9 +178,9 @@ class Run:
         if values["skipped_in_a_row"] >= self.config.max_skipped:
             raise FloatingPointError(
                 f"Training stopped at step {step}: the last "
-                f"{values['skipped_in_a_row']:.0f} steps had gradients that were not "
-                "finite and were skipped. Lower --lr, lengthen the warm-up, or clip "
-                "gradients; the last checkpoint is from before."
+                f"{values['skipped_in_a_row']:.0f} steps were skipped because their "
+                "gradients were not finite. Lower --lr, lengthen the warm-up, or clip "
+                "gradients. A skipped step does not change the parameters."
             )
 
 
@@ -202,33 +193,10 @@ def _check_batch(config: ResolvedConfig, num_devices: int) -> None:
         )
 
 
-def _with_ignore_regions(config: ResolvedConfig, source: ImageSource) -> ResolvedConfig:
-    """Crowds become regions to ignore, if there are any in the data."""
-    has_crowds = not is_endless(source) and any(
-        source.truth(row).is_crowd.any() for row in range(len(source))
-    )
-    if not has_crowds or config.rpn.targets.ignore_iof is not None:
-        return config
-    targets = dataclasses.replace(config.rpn.targets, ignore_iof=_IGNORE_IOF)
-    return dataclasses.replace(
-        config, rpn=dataclasses.replace(config.rpn, targets=targets)
-    )
-
-
-def _count_steps(config: ResolvedConfig, source: ImageSource) -> int:
-    if config.steps is not None:
-        return config.steps
-    if is_endless(source):
-        if config.epochs is not None:
-            raise ValueError(
-                "train needs --steps for scenes, which never repeat, got --epochs "
-                f"{config.epochs}."
-            )
-        return _SCENES_STEPS
-    epoch = steps_per_epoch(source, config.pipeline, config.batch_size)
-    if config.epochs is not None:
-        return max(round(config.epochs * epoch), 1)
-    return max(12 * epoch, _FEWEST_STEPS)
+def _read_weights(config: TrainConfig) -> Checkpoint | None:
+    if config.init_weights is None:
+        return None
+    return read_checkpoint(config.init_weights, config.weights_system)
 
 
 def _empty_batch(size: int, shape: tuple[int, int], rows: int) -> TrainBatch:

@@ -1,10 +1,12 @@
-"""Which images a run trains on, and which it is evaluated on."""
+"""Opens the images that a run trains on and those that it is evaluated on."""
 
 from typing import NamedTuple
 
 from ..data import ImageSource, open_source, split_source, voc_splits
 from .train_config import TrainConfig
 
+# Share of a data set without a validation split that is set aside. A larger share makes
+# the recall more precise, and leaves less to train on.
 _VAL_SHARE = 0.1
 
 
@@ -12,8 +14,8 @@ class Sources(NamedTuple):
     """The data of a run.
 
     Attributes:
-        train: what it learns from.
-        val: what it is evaluated on.
+        train: the images to train on.
+        val: the images to evaluate on.
     """
 
     train: ImageSource
@@ -24,14 +26,13 @@ def open_sources(config: TrainConfig) -> Sources:
     """Opens the data that a configuration names.
 
     Args:
-        config: the settings; see `TrainConfig.val_data` for the images set aside.
+        config: the settings; `TrainConfig.val_data` explains the validation images.
 
     Returns:
-        Both sets, which have no image in common unless the configuration names one
-        twice.
+        Both sets. They share no image unless the configuration names a set twice.
 
     Raises:
-        ValueError: there is nothing to read; the message says where.
+        ValueError: the data cannot be read; the message says where.
     """
     split = config.split or _usual_split(config.data, "train")
     train = open_source(
@@ -52,6 +53,6 @@ def _open_val(config: TrainConfig, data: str) -> ImageSource:
 
 
 def _usual_split(data: str, name: str) -> str | None:
-    """`name`, if the data have a part of that name."""
+    """`name` if the data has a split of that name, otherwise None."""
     has_part = data == "scenes" or name in voc_splits(data)
     return name if has_part else None

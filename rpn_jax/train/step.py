@@ -1,5 +1,6 @@
-"""The state of a training run, and the one step that moves it on."""
+"""The state of a training run, and the step function that advances it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..core._typing import Float, Int, PRNGKey
+from ..core._typing import Array, Float, Int, PRNGKey
 from ..core.config import RPNConfig
 from ..core.rpn import TrainOutput, compute_losses
 from ..devices import TrainBatch
@@ -18,13 +19,13 @@ from .optimizer import count_skipped
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and the rest of the model.
+    """Everything that a step changes, and the frozen rest of the model.
 
     Attributes:
-        step: how many steps were made.
-        params: what is trained.
-        frozen: what is not: early stages, statistics of batch norm.
-        optimizer: the state of the optimiser.
+        step: number of steps made so far.
+        params: the trained parameters.
+        frozen: variables that are not trained: early stages, batch norm statistics.
+        optimizer: the state of the optimizer.
     """
 
     step: Int[jax.Array, ""]
@@ -34,17 +35,17 @@ class TrainState(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What a step logs, all scalars.
+    """The scalars that a step logs.
 
     Attributes:
-        loss: the sum of both losses.
-        objectness: `rpn_loss_cls`.
-        box: `rpn_loss_box`.
-        positives: sampled positives of an image, on average.
-        unsampled_fraction: share of the boxes that no sampled positive regresses to.
-        gradient_norm: of all gradients together, before clipping.
-        skipped: steps skipped so far since their gradients were not finite.
-        skipped_in_a_row: how many of these were the last ones.
+        loss: sum of the two losses.
+        objectness: the objectness loss; `rpn_loss_cls` of jwyang.
+        box: the box loss; `rpn_loss_box` of jwyang.
+        positives: mean number of sampled positives per image.
+        unsampled_fraction: share of the boxes to which no sampled positive regresses.
+        gradient_norm: norm of all gradients together, before clipping.
+        skipped: number of steps skipped so far because of non-finite gradients.
+        skipped_in_a_row: number of steps skipped since the last one that was made.
     """
 
     loss: Float[jax.Array, ""]
@@ -58,20 +59,21 @@ class StepMetrics(NamedTuple):
 
 
 Step = Callable[[TrainState, TrainBatch], tuple[TrainState, StepMetrics]]
+Loss = Callable[..., tuple[Float[jax.Array, ""], TrainOutput]]
 
 
 def init_state(
     model: RPN, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """The state before the first step, the same on every device.
+    """The state before the first step, replicated on every device.
 
     Args:
-        model: with the parameters to start from.
-        optimizer: whose state to begin.
-        mesh: of the devices.
+        model: the network with its initial parameters.
+        optimizer: the optimizer whose state is initialized.
+        mesh: the devices.
 
     Returns:
-        What the model is, and the arrays that it consists of.
+        The static definition of the model, and the arrays of the run.
     """
     graphdef, params, frozen = nnx.split(model, model.is_trainable, ...)
     step = jnp.zeros((), jnp.int32)
@@ -87,72 +89,86 @@ def make_train_step(
     config: RPNConfig,
     accumulate: int = 1,
 ) -> Step:
-    """A pure function that makes one step; compile it with `jax.jit`.
+    """Makes the pure function of one training step; compile it with `jax.jit`.
 
-    The samples of an image depend on `key`, the step and the image's place in the
-    batch, not on the devices that the batch is spread over. Where gradients are not
-    finite nothing changes but the step and the counts of `StepMetrics`.
+    The anchors sampled in an image depend on `key`, the step and the position of the
+    image in the batch, but not on how the batch is spread over devices. If gradients
+    are not finite, only `TrainState.step` and the counts of skipped steps change.
 
     Args:
-        graphdef: of the model.
-        optimizer: of `make_optimizer`.
-        key: of the samples of the whole run.
-        config: the rules of the network.
-        accumulate: in how many parts to take a batch; their gradients are averaged, and
-            normalizers of the losses see one part at a time.
+        graphdef: the definition of the model, from `init_state`.
+        optimizer: an optimizer from `make_optimizer`.
+        key: source of randomness for the samples of the whole run.
+        config: the settings of all stages.
+        accumulate: number of parts into which a batch is split. The gradients of the
+            parts are averaged, and the normalizers of the losses see one part at a
+            time.
 
     Returns:
-        From a state, which may be donated, and a batch to the next state and what to
-        log.
+        A function that maps a state, which may be donated, and a batch to the next
+        state and the metrics.
     """
-
-    def loss(params, frozen, key, index, batch):
-        model = nnx.merge(graphdef, params, frozen)
-        features = model.features(batch.images, batch.image_sizes)
-        has_regions = config.targets.ignore_iof is not None
-        out = compute_losses(
-            model.head,
-            key,
-            features,
-            grid_for(model, config.anchors, batch.images.shape[1:3]),
-            batch.gt_boxes,
-            batch.gt_valid if has_regions else batch.gt_valid & ~batch.gt_ignore,
-            batch.image_sizes,
-            gt_ignore=batch.gt_ignore if has_regions else None,
-            image_index=index,
-            config=config,
-        )
-        return out.losses.total, out
-
-    def gradients(state, key, batch):
-        def of_part(part):
-            return jax.grad(loss, has_aux=True)(state.params, state.frozen, key, *part)
-
-        whole = jnp.arange(batch.images.shape[0]), batch
-        if accumulate == 1:  # a loop, even of one turn, is slow on a CPU
-            return of_part(whole)
-
-        def add(total, part):
-            found, out = of_part(part)
-            return jax.tree.map(jnp.add, total, found), out
-
-        nothing = jax.tree.map(jnp.zeros_like, state.params)
-        total, outs = jax.lax.scan(add, nothing, _interleaved(whole, accumulate))
-        return jax.tree.map(lambda x: x / accumulate, total), outs
+    loss = functools.partial(_loss, graphdef, config)
 
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, StepMetrics]:
-        found, outs = gradients(state, jax.random.fold_in(key, state.step), batch)
-        with jax.numpy_dtype_promotion("standard"):  # optax needs it
-            updates, optimizer_state = optimizer.update(
-                found, state.optimizer, state.params
-            )
-        params = jax.tree.map(jnp.add, state.params, updates)
-        metrics = _metrics(outs, optax.tree.norm(found), optimizer_state, batch)
-        return TrainState(
-            state.step + 1, params, state.frozen, optimizer_state
-        ), metrics
+        key_of_step = jax.random.fold_in(key, state.step)
+        gradients, outs = _gradients(loss, state, key_of_step, batch, accumulate)
+        after = _updated(state, gradients, optimizer)
+        norm = optax.tree.norm(gradients)
+        return after, _metrics(outs, norm, after.optimizer, batch)
 
     return step
+
+
+def _loss(
+    graphdef: nnx.GraphDef,
+    config: RPNConfig,
+    params: nnx.State,
+    frozen: nnx.State,
+    key: PRNGKey,
+    image_index: Int[Array, " b"],
+    batch: TrainBatch,
+) -> tuple[Float[jax.Array, ""], TrainOutput]:
+    """The value to differentiate with respect to `params`, and what a step logs."""
+    model = nnx.merge(graphdef, params, frozen)
+    out = compute_losses(
+        model.head,
+        key,
+        model.features(batch.images, batch.image_sizes),
+        grid_for(model, config.anchors, batch.images.shape[1:3]),
+        batch.gt_boxes,
+        batch.gt_valid,
+        batch.image_sizes,
+        gt_ignore=batch.gt_ignore,
+        image_index=image_index,
+        config=config,
+    )
+    return out.losses.total, out
+
+
+def _gradients(
+    loss: Loss, state: TrainState, key: PRNGKey, batch: TrainBatch, accumulate: int
+) -> tuple[nnx.State, TrainOutput]:
+    """The gradients of a batch, and the outputs of its parts."""
+
+    def gradients_of(part):
+        index, images = part
+        return jax.grad(loss, has_aux=True)(
+            state.params, state.frozen, key, index, images
+        )
+
+    # A single part takes no scan, because even a loop of one turn is slow on a CPU.
+    whole = jnp.arange(batch.images.shape[0]), batch
+    if accumulate == 1:
+        return gradients_of(whole)
+
+    def add(total, part):
+        gradients, out = gradients_of(part)
+        return jax.tree.map(jnp.add, total, gradients), out
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    total, outs = jax.lax.scan(add, zeros, _interleaved(whole, accumulate))
+    return jax.tree.map(lambda x: x / accumulate, total), outs
 
 
 def _interleaved(tree: Any, parts: int) -> Any:
@@ -162,9 +178,23 @@ def _interleaved(tree: Any, parts: int) -> Any:
     )
 
 
+def _updated(
+    state: TrainState, gradients: nnx.State, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state after the optimizer has applied the gradients."""
+    # The optimizers of optax mix dtypes, which strict promotion would reject.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, optimizer_state = optimizer.update(
+            gradients, state.optimizer, state.params
+        )
+    params = jax.tree.map(jnp.add, state.params, updates)
+    return TrainState(state.step + 1, params, state.frozen, optimizer_state)
+
+
 def _metrics(
     outs: TrainOutput, norm: jax.Array, optimizer: optax.OptState, batch: TrainBatch
 ) -> StepMetrics:
+    """What a step logs; the losses are averaged over the parts of the batch."""
     in_a_row, skipped = count_skipped(optimizer)
     positives = jnp.sum(outs.metrics.num_positive) / batch.images.shape[0]
     losses = jax.tree.map(jnp.mean, outs.losses)

@@ -37,49 +37,57 @@ BackboneName = Literal[
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run: data, model, schedule, and where its results go.
+    """A training run: its data, model and schedule, and the folder of its results.
 
-    What is None is chosen from the data and the backbone. On the command line,
-    `--config FILE` reads all of it from a JSON file, such as the `config.json` of
-    another run, and flags overrule the file.
+    Settings that are None are chosen from the data and the backbone. On the command
+    line, `--config FILE` reads all settings from a JSON file, such as the `config.json`
+    of another run. Flags take precedence over the file.
 
     Attributes:
-        data: a COCO JSON file, a folder with VOC XML, or `scenes`, drawn on the fly.
+        data: a COCO JSON file, a folder with VOC XML, or `scenes`, which are synthetic
+            images drawn during training.
         images: folder of the images; None looks beside the annotations.
-        split: of a VOC folder, the list `ImageSets/Main/<split>.txt`; None takes
-            `train` where there is one, else everything.
-        val_data: what to evaluate on, as `data`; None takes the `val` list of a VOC
-            folder, other scenes for `scenes`, and else sets a tenth of `data` aside.
-        val_images: folder of its images; None takes `images`.
-        val_split: of a VOC folder, the list to evaluate on.
-        preset: the reference system whose rules to follow; None takes `pyramid`
-            for a pyramid, detectron2's for a C4 backbone and jwyang's for VGG16.
-        backbone: None takes `tiny_fpn` for scenes and `mobilenet_v2_fpn` for the rest.
-        init_weights: a file of pretrained weights; None starts from nothing.
-        weights_system: whose weights these are; None guesses it from their names.
-        frozen_stages: how many early stages keep their pretrained weights; None freezes
-            2 with `init_weights` and none without.
-        fpn_features: channels of the pyramid's maps; None takes the backbone's own.
-        dtype: of the network's arithmetic. Parameters, losses and boxes are float32.
-        batch_size: images of a step, over all devices; None takes 8, and for scenes 4,
-            rounded up to what the devices and `accumulate` share evenly.
-        accumulate: in how many parts a step takes them, to save memory.
-        steps: how many updates to make; or give `epochs`. None of both makes 1,000 on
-            scenes and 12 epochs else, but at least 500 steps.
-        epochs: how often to see every image.
-        lr: the highest learning rate; None takes 0.02 for SGD, and for the others 0.003
-            on scenes and 0.001 else.
-        seed: of the weights, the order of images and the samples.
+        split: list `ImageSets/Main/<split>.txt` of a VOC folder. None uses `train` if
+            there is one, otherwise all images.
+        val_data: data to evaluate on, in any form of `data`. None uses the `val` list
+            of a VOC folder or other scenes; from a COCO file it sets a tenth aside.
+        val_images: folder of the images of `val_data`; None uses `images`.
+        val_split: list of a VOC folder to evaluate on.
+        preset: reference system whose rules are used. None uses `pyramid` for a
+            backbone with a pyramid, `detectron2_c4` for C4, `jwyang_vgg16` for VGG16.
+        backbone: network that computes the feature maps. None uses `tiny_fpn` for
+            scenes and `mobilenet_v2_fpn` for other data.
+        init_weights: file of pretrained weights; None trains from scratch.
+        weights_system: system that the pretrained weights come from; None guesses it
+            from the names of the tensors.
+        frozen_stages: number of early stages that keep their pretrained weights. None
+            freezes 2 with `init_weights`, and none without.
+        fpn_features: channels of the pyramid's maps; None uses the backbone's default.
+        dtype: precision of the network's arithmetic. Parameters, losses and boxes are
+            always float32.
+        batch_size: images per step, over all devices. None uses 4 for scenes and 8 for
+            other data, rounded up to what the devices and `accumulate` share evenly.
+        accumulate: number of parts into which a batch is split to save memory.
+        steps: number of updates, as an alternative to `epochs`. With neither, 1,000
+            steps on scenes; on other data 12 epochs, but at least 500 steps.
+        epochs: number of times that every image is seen.
+        lr: peak learning rate. None uses 0.02 for SGD; for AdamW and Muon 0.003 on
+            scenes and 0.001 on other data.
+        seed: seed of the weights, the order of images and the sampled anchors.
+        ignore_crowds: sets `rpn.targets.ignore_iof` to 0.5, with any preset, if it is
+            None and the training images have ignored regions: crowds in COCO, difficult
+            objects in VOC. The log reports it. False lets these regions have no effect.
         out: folder of the run.
-        resume: goes on from the newest checkpoint in `out`, if there is one.
-        checkpoint_every: steps between two checkpoints; None saves ten in a run.
-        log_every: steps between two lines of `metrics.jsonl`.
-        max_skipped: stops after this many steps in a row without finite gradients.
-        optimizer: how gradients become updates; None takes AdamW with `init_weights`
-            and Muon, which learns in fewer steps from nothing, without.
-        pipeline: how images become batches; None resizes them to a shorter side of 240
-            pixels for scenes and of 480 for the rest.
-        rpn: the rules of the network; None takes those of `preset`.
+        resume: continues from the newest checkpoint in `out`, if there is one.
+        checkpoint_every: number of steps between checkpoints; None saves ten per run.
+        log_every: number of steps between lines of `metrics.jsonl`.
+        max_skipped: the run stops after this many consecutive steps with non-finite
+            gradients.
+        optimizer: settings of the optimizer. None uses AdamW with `init_weights`, and
+            Muon without, because it needs fewer steps from scratch.
+        pipeline: how images become batches. None resizes the shorter side to 240 pixels
+            for scenes and to 480 for other data.
+        rpn: settings of anchors, targets, losses and proposals; None uses `preset`.
     """
 
     data: str = "scenes"
@@ -101,6 +109,7 @@ class TrainConfig:
     epochs: float | None = None
     lr: float | None = None
     seed: int = 0
+    ignore_crowds: bool = True
     out: str = "runs/rpn"
     resume: bool = False
     checkpoint_every: int | None = None
@@ -138,16 +147,18 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(TrainConfig):
-    """A `TrainConfig` in which nothing is left to choose but what the data tells.
+    """A `TrainConfig` in which every setting has a value.
+
+    The exceptions depend on the data (`steps`, `split`, `val_data`) or may stay None.
 
     Attributes:
-        backbone: name of the backbone.
-        frozen_stages: how many of its stages are not trained.
-        batch_size: images of a step.
-        lr: the highest learning rate.
-        optimizer: how gradients become updates.
+        backbone: network that computes the feature maps.
+        frozen_stages: number of early stages that are not trained.
+        batch_size: images per step, over all devices.
+        lr: peak learning rate.
+        optimizer: settings of the optimizer.
         pipeline: how images become batches.
-        rpn: the rules of the network.
+        rpn: settings of anchors, targets, losses and proposals.
     """
 
     backbone: BackboneName = "tiny_fpn"

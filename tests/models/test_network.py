@@ -1,6 +1,7 @@
 """The whole network: its shapes, what of it is trained, and what is refused."""
 
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +12,29 @@ from flax import nnx
 import rpn_jax
 from rpn_jax.models import (
     BACKBONES,
+    BackboneConfig,
     Preprocessing,
     default_anchors,
     make_backbone,
     make_model,
 )
+from rpn_jax.models.interop import SYSTEMS, SystemName
+from rpn_jax.train.train_config import BackboneName
 
 SIZES = np.array([[40.0, 64.0], [33.0, 47.0]], np.float32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), dtype=np.uint8)
 
 
 @functools.cache
-def make(name="tiny_fpn", **settings):
+def make(name="tiny_fpn", dtype=None, **settings):
+    backbone = BackboneConfig(name=name, **settings)
     anchors = default_anchors(name)
-    return make_model(anchors, backbone=name, rngs=nnx.Rngs(0), **settings)
+    return make_model(anchors, backbone=backbone, dtype=dtype, rngs=nnx.Rngs(0))
+
+
+def test_the_names_of_backbones_and_systems_are_those_of_their_tables():
+    assert set(get_args(BackboneName)) == set(BACKBONES)
+    assert set(get_args(SystemName)) == set(SYSTEMS)
 
 
 @pytest.mark.parametrize("name", ["tiny_fpn", "mobilenet_v2_fpn"])
@@ -126,9 +136,9 @@ def test_bfloat16_computes_in_it_and_keeps_float32_parameters():
 
 
 def test_networks_of_the_same_settings_compile_once():
+    config = BackboneConfig(name="vgg16", frozen_stages=1)
     graphs = [
-        nnx.split(make_backbone("vgg16", frozen_stages=1, rngs=nnx.Rngs(seed)))[0]
-        for seed in range(2)
+        nnx.split(make_backbone(config, rngs=nnx.Rngs(seed)))[0] for seed in range(2)
     ]
     assert graphs[0] == graphs[1]
     assert hash(graphs[0]) == hash(graphs[1])
@@ -163,11 +173,15 @@ def test_anchors_of_other_levels_are_refused_with_what_to_choose():
     [
         ("vgg19", {}, "There is no backbone 'vgg19'. Choose from"),
         ("vgg16", {"norm": "group"}, "vgg16 has no norms"),
-        ("resnet18_fpn", {"stride_in_1x1": True}, "stride_in_1x1 is of resnet50"),
-        ("vgg16", {"out_features": 64}, "out_features is of backbones with a pyramid"),
+        (
+            "resnet18_fpn",
+            {"stride_in_1x1": True},
+            "stride_in_1x1 needs the bottlenecks of resnet50",
+        ),
+        ("vgg16", {"out_features": 64}, "out_features needs a backbone with a pyramid"),
         ("tiny_fpn", {"frozen_stages": 6}, "from 0 to 5"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(name, settings, message):
     with pytest.raises(ValueError, match=message):
-        make_backbone(name, rngs=nnx.Rngs(0), **settings)
+        make_backbone(BackboneConfig(name=name, **settings), rngs=nnx.Rngs(0))

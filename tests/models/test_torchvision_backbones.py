@@ -10,6 +10,7 @@ from flax import nnx
 
 from rpn_jax.models import (
     BACKBONES,
+    BackboneConfig,
     default_anchors,
     export_weights,
     load_weights,
@@ -141,9 +142,8 @@ def pretrained(path):
 
 def test_stride_in_the_first_1x1_equals_a_peer_with_its_strides_moved():
     name = "resnet50_c4"
-    model = make_model(
-        default_anchors(name), backbone=name, stride_in_1x1=True, rngs=nnx.Rngs(0)
-    )
+    backbone = BackboneConfig(name=name, stride_in_1x1=True)
+    model = make_model(default_anchors(name), backbone=backbone, rngs=nnx.Rngs(0))
     randomize(model)
     peer = make_peer(name)
     peer.load_state_dict(peer_weights(model, name), strict=True)

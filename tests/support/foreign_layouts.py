@@ -1,4 +1,4 @@
-"""Names and shapes of the weights of other systems, written down from their code."""
+"""Names and shapes of the weights of other systems, taken from their code."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def norm(name, width):
 
 
 def torchvision_names(block, part):
-    """The convolution and the norm of a part of a block: 1, 2, 3 or the shortcut."""
+    """Names of the convolution and of the norm in part 1, 2, 3 or the shortcut."""
     if part == "shortcut":
         return f"{block}.downsample.0", f"{block}.downsample.1"
     return f"{block}.conv{part}", f"{block}.bn{part}"
@@ -29,7 +29,7 @@ def detectron2_names(block, part):
 
 
 def bottlenecks(stage, depth):
-    """The convolutions of a stage: number of the block, part, shape."""
+    """Yields the block's number, the part and the shape of each convolution."""
     inputs, inside, outputs = (64, *OUTSIDE)[stage], INSIDE[stage], OUTSIDE[stage]
     for block in range(BLOCKS[depth][stage]):
         yield block, 1, (inside, inputs, 1)
@@ -44,8 +44,8 @@ def resnet(depth, names, stem, stages):
     layout = conv(stem[0], 64, 3, 7, bias=False) | norm(stem[1], 64)
     for stage, name in enumerate(stages):
         for block, part, shape in bottlenecks(stage, depth):
-            of_conv, of_norm = names(f"{name}.{block}", part)
-            layout |= conv(of_conv, *shape, bias=False) | norm(of_norm, shape[0])
+            conv_name, norm_name = names(f"{name}.{block}", part)
+            layout |= conv(conv_name, *shape, bias=False) | norm(norm_name, shape[0])
     return layout
 
 
@@ -71,7 +71,7 @@ def detectron2(depth, *, has_fpn):
 
 
 def detectron2_msra(depth):
-    """`ImageNetPretrained/MSRA/R-50.pkl` but for `fc1000`, as it came from Caffe2."""
+    """`ImageNetPretrained/MSRA/R-50.pkl`, which came from Caffe2, without `fc1000`."""
     leaves = ("gamma", "beta", "running_mean", "running_var")
     layout = {"conv1_w": (64, 3, 7, 7)}
     layout |= {f"res_conv1_bn_{leaf}": (64,) for leaf in leaves}
@@ -117,7 +117,7 @@ def jwyang_vgg16():
 
 
 def jwyang_resnet101():
-    """faster-rcnn.pytorch with ResNet-101, for COCO; layer4 is its second stage's."""
+    """faster-rcnn.pytorch with ResNet-101, for COCO. The RPN does not use `layer4`."""
     stages = [f"RCNN_base.{i + 4}" for i in range(3)]
     trunk = resnet(101, torchvision_names, ("RCNN_base.0", "RCNN_base.1"), stages)
     return trunk | jwyang_head(1024, 12)
@@ -136,7 +136,7 @@ LAYOUTS = {
 
 
 def random_weights(layout, seed=0):
-    """Weights of a layout that keep maps of the same order of magnitude."""
+    """Random weights of a layout, scaled so that all maps are of similar magnitude."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in LAYOUTS[layout].items():
@@ -148,7 +148,7 @@ def random_weights(layout, seed=0):
 
 
 def assert_close(actual, expected):
-    """Whether two networks agree to 1e-4 of the largest number."""
+    """Asserts that two networks agree to 1e-4 of the largest number."""
     assert actual.shape == expected.shape
     scale = np.abs(expected).max()
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4 * scale)

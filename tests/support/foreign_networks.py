@@ -1,6 +1,6 @@
-"""The networks of other systems as their authors wrote them, in functions of torch.
+"""The networks of other systems, in torch, with the operations of their own code.
 
-Each takes weights by name and RGB bytes, `[1 h w 3]`, and gives its feature maps, and
+Each takes weights by name and RGB bytes, `[1 h w 3]`. It returns its feature maps, and
 the logits and deltas of every level in the order of its anchors.
 """
 
@@ -17,12 +17,12 @@ f = torch.nn.functional
 
 
 class Outputs(NamedTuple):
-    """What a network makes of an image, every level by itself.
+    """The outputs of a network for one image, level by level.
 
     Attributes:
-        features: `[1 h w c]` each.
-        logits: `[n]` each, or `[n 2]` where there is a softmax.
-        deltas: `[n 4]` each.
+        features: feature maps, `[1 h w c]` per level.
+        logits: `[n]` per level, or `[n 2]` if the objectness is a softmax.
+        deltas: `[n 4]` per level.
     """
 
     features: list
@@ -31,7 +31,7 @@ class Outputs(NamedTuple):
 
 
 class Network:
-    """Layers by the names of their weights."""
+    """Applies layers, which are found by the names of their weights."""
 
     def __init__(self, weights):
         self.weights = {name: torch.tensor(x) for name, x in weights.items()}
@@ -47,7 +47,7 @@ class Network:
         return f.batch_norm(self.conv(x, names[0], stride), *statistics)
 
     def resnet(self, x, depth, *, names, stem, stages, stride_in_1x1, pool):
-        """The maps of all stages after the stem."""
+        """The feature maps of all stages after the stem."""
         x, maps = pool(self.conv_norm(x, stem, 2).relu()), []
         for name, number in zip(stages, BLOCKS[depth], strict=False):
             for i in range(number):
@@ -64,7 +64,7 @@ class Network:
         return maps
 
     def pyramid(self, maps, laterals, outputs):
-        """Five levels; the last is every second cell of the one before."""
+        """Five levels. The last one has every second cell of the one before."""
         levels, top = [], None
         for x, lateral, output in list(zip(maps, laterals, outputs, strict=True))[::-1]:
             x = self.conv(x, lateral)
@@ -75,7 +75,7 @@ class Network:
         return [*levels, f.max_pool2d(levels[-1], kernel_size=1, stride=2)]
 
     def head(self, levels, conv, logits, deltas):
-        """Sigmoid logits, with channels in the order of the anchors of a cell."""
+        """The outputs of a head whose channels have the order of a cell's anchors."""
         hidden = [self.conv(x, conv).relu() for x in levels]
         return Outputs(
             [channels_last(x) for x in levels],
@@ -89,7 +89,7 @@ def channels_last(x):
 
 
 def subtract(images, mean):
-    """Caffe's preprocessing: BGR from 0 to 255, without its mean."""
+    """Caffe's preprocessing: BGR from 0 to 255, minus the mean."""
     bgr = images[..., ::-1].astype(np.float32) - np.array(mean, np.float32)
     return torch.tensor(bgr).permute(0, 3, 1, 2)
 
@@ -139,7 +139,7 @@ JWYANG_MEAN = (102.9801, 115.9465, 122.7717)
 
 
 def jwyang_head(network, x):
-    """Its softmax pairs channel `a` with channel `A + a`."""
+    """The RPN head. Its softmax pairs channel `a` with channel `A + a`."""
     parts = ("RPN_Conv", "RPN_cls_score", "RPN_bbox_pred")
     names = [f"RCNN_rpn.{part}" for part in parts]
     outputs = network.head([x], *names)

@@ -1,4 +1,4 @@
-"""Anchors and proposals of other systems in plain NumPy, from their definitions."""
+"""Anchors and proposals of other systems, in plain NumPy, from their definitions."""
 
 import functools
 
@@ -9,7 +9,7 @@ SIZES, STRIDES = (32, 64, 128, 256, 512), (4, 8, 16, 32, 64)
 
 
 def detectron2_cell(sizes):
-    """`generate_cell_anchors`: around the corner of the cell, size by size."""
+    """`generate_cell_anchors`: centered on the corner of the cell, size by size."""
     sides = [(s / r**0.5, s * r**0.5) for s in sizes for r in RATIOS]
     return np.array([(-w / 2, -h / 2, w / 2, h / 2) for w, h in sides])
 
@@ -21,7 +21,7 @@ def mmdetection_cell(stride):
 
 
 def jwyang_cell(scales):
-    """`generate_anchors`: whole pixels, ends included, around a cell of 16."""
+    """`generate_anchors`: whole pixels in the inclusive convention, in cells of 16."""
     cell = []
     for ratio in RATIOS:
         width = np.round(np.sqrt(16 * 16 / ratio))
@@ -45,7 +45,7 @@ def spread(cell, stride, shape):
 
 
 def decode(deltas, anchors, *, limits=(-np.inf, np.inf), offset=0.0):
-    """Boxes of any size and place; `offset` is 1 where ends belong to a box."""
+    """Boxes, not clipped. `offset` is 1 in the inclusive convention."""
     sides = anchors[:, 2:] - anchors[:, :2] + offset
     centres = anchors[:, :2] + 0.5 * sides + deltas[:, :2] * sides
     sides = sides * np.exp(np.clip(deltas[:, 2:], *limits))
@@ -53,7 +53,7 @@ def decode(deltas, anchors, *, limits=(-np.inf, np.inf), offset=0.0):
 
 
 def suppress(boxes, offset=0.0):
-    """Which of boxes, best first, stay: rows, by greedy suppression above 0.7."""
+    """Rows of the boxes, best first, that greedy suppression at an IoU of 0.7 keeps."""
     sides = boxes[:, 2:] - boxes[:, :2] + offset
     areas, rest, kept = sides.prod(axis=1), np.arange(len(boxes)), []
     while len(rest):
@@ -66,8 +66,8 @@ def suppress(boxes, offset=0.0):
     return np.array(kept, int)
 
 
-def of_levels(outputs, image_size, *, cells, strides, limits, pre, post):
-    """The steps that detectron2 and mmdetection have in common."""
+def multi_level(outputs, image_size, *, cells, strides, limits, pre, post):
+    """The proposals of detectron2 and mmdetection, which have the same steps."""
     end = np.array([*image_size[::-1]] * 2, float)
     found, scores = [], []
     levels = zip(outputs.features, outputs.logits, outputs.deltas, strict=True)
@@ -88,7 +88,7 @@ def of_levels(outputs, image_size, *, cells, strides, limits, pre, post):
 
 
 def jwyang(outputs, image_size, *, scales):
-    """`_ProposalLayer` when testing: 6,000 before suppression, 300 after it."""
+    """`_ProposalLayer` in tests: 6,000 boxes before suppression and 300 after it."""
     (x,), (logits,), (deltas,) = outputs
     odds = np.exp(logits[:, 1].astype(float) - logits[:, 0])
     scores = odds / (1 + odds)
@@ -102,7 +102,7 @@ def jwyang(outputs, image_size, *, scales):
 
 LIMIT = np.log(1000 / 16)
 detectron2_fpn = functools.partial(
-    of_levels,
+    multi_level,
     cells=[detectron2_cell([size]) for size in SIZES],
     strides=STRIDES,
     limits=(-np.inf, LIMIT),
@@ -113,7 +113,7 @@ PROPOSALS = {
     "detectron2_fpn": detectron2_fpn,
     "detectron2_fpn of 101 layers": detectron2_fpn,
     "detectron2_c4": functools.partial(
-        of_levels,
+        multi_level,
         cells=[detectron2_cell(SIZES)],
         strides=[16],
         limits=(-np.inf, LIMIT),
@@ -121,7 +121,7 @@ PROPOSALS = {
         post=1000,
     ),
     "mmdetection": functools.partial(
-        of_levels,
+        multi_level,
         cells=[mmdetection_cell(stride) for stride in STRIDES],
         strides=STRIDES,
         limits=(-LIMIT, LIMIT),

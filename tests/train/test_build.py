@@ -1,17 +1,42 @@
 """Every backbone can be trained by the rules that are chosen for it."""
 
+import inspect
 from typing import get_args
 
 import pytest
 from flax import nnx
 
+from rpn_jax import presets
 from rpn_jax.models import BACKBONES
 from rpn_jax.train import TrainConfig, build_model, resolve
-from rpn_jax.train.train_config import BackboneName
+from rpn_jax.train.train_config import BackboneName, Preset
 
 
 def test_all_backbones_are_on_offer():
     assert set(get_args(BackboneName)) == set(BACKBONES)
+
+
+def test_all_presets_are_on_offer():
+    defined = {
+        name
+        for name, value in vars(presets).items()
+        if inspect.isfunction(value)
+        and value.__module__ == presets.__name__
+        and not name.startswith("_")
+    }
+    assert set(get_args(Preset)) == defined
+    assert "pyramid" in defined
+
+
+@pytest.mark.parametrize(
+    ("preset", "backbone", "outputs"),
+    [("jwyang_vgg16", "vgg16", 2), ("detectron2_c4", "resnet18_c4", 1)],
+)
+def test_the_head_has_the_logits_of_the_rules(preset, backbone, outputs):
+    config = resolve(TrainConfig(preset=preset, backbone=backbone))
+    head = nnx.eval_shape(lambda: build_model(config)).head
+    anchors = config.rpn.anchors.anchors_per_cell
+    assert head.logits.kernel.shape[-1] == outputs * anchors
 
 
 @pytest.mark.parametrize("backbone", get_args(BackboneName))

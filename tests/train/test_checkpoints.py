@@ -1,5 +1,7 @@
 """Checkpoints: whole, damaged, and of other models."""
 
+import hashlib
+import json
 import logging
 import shutil
 
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from rpn_jax.train import CheckpointStore
 
@@ -26,7 +29,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     store = CheckpointStore(folder, keep=2)
     for step in (1, 2, 3):
-        store.save(step, moved(step), {"data_step": step})
+        store.save(step, moved(step))
     assert store.steps == [2, 3]
     store.close()
     return folder
@@ -53,11 +56,28 @@ def restore(folder, like=STATE):
 
 def test_the_newest_comes_back_bit_by_bit(folder):
     restored = restore(folder)
-    assert (restored.step, restored.facts) == (3, {"data_step": 3})
+    assert restored.step == 3
     assert jax.tree.structure(restored.state) == jax.tree.structure(STATE)
     for a, b in zip(*map(jax.tree.leaves, (restored.state, moved(3))), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_checkpoint_with_the_metadata_of_older_runs_comes_back(tmp_path):
+    checkpointer = ocp.training.Checkpointer(str(tmp_path))
+    checkpointer.save(5, moved(5), custom_metadata={"data_step": 5})
+    checkpointer.close()
+    files = [path for path in sorted((tmp_path / "5").rglob("*")) if path.is_file()]
+    digests = {
+        str(path.relative_to(tmp_path / "5")): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in files
+    }
+    (tmp_path / "5" / "manifest.json").write_text(json.dumps(digests))
+    restored = restore(tmp_path)
+    assert restored.step == 5
+    np.testing.assert_array_equal(restored.state["weights"][0], moved(5)["weights"][0])
 
 
 def test_a_folder_without_checkpoints_gives_none(tmp_path):
@@ -102,7 +122,7 @@ def test_a_checkpoint_whose_writing_was_cut_off_does_not_count(folder):
 def test_a_damaged_step_can_be_saved_again(folder):
     (folder / "3" / "manifest.json").unlink()
     store = CheckpointStore(folder)
-    store.save(3, moved(7), {"data_step": 3})
+    store.save(3, moved(7))
     store.close()
     np.testing.assert_array_equal(restore(folder).state["step"], 10)
 

@@ -1,4 +1,4 @@
-"""Killing a training run at many moments, and going on with it."""
+"""Killing a training run at many moments, and resuming it."""
 
 import json
 import os
@@ -20,10 +20,10 @@ FLAGS = [
 PROGRAM = """
 import sys, hashlib
 import jax, numpy as np
-from rpn_jax.commands.train import parse
+from rpn_jax.commands.flags import parse_training
 from rpn_jax.train import Run
 
-run = Run(parse(sys.argv[1:]))
+run = Run(parse_training(sys.argv[1:]))
 first = run.step
 for _ in run.steps():
     pass
@@ -130,7 +130,7 @@ def test_a_folder_with_a_run_is_not_touched_without_resume(runner, undisturbed):
     process = runner.start("undisturbed")
     _, error = process.communicate()
     assert process.returncode != 0
-    assert "Pass --resume to go on with it, or another --out" in error
+    assert "Pass --resume to continue it, or another --out" in error
 
 
 def test_other_settings_do_not_resume_a_run(runner, undisturbed):

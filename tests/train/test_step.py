@@ -88,7 +88,52 @@ def test_two_steps_are_momentum_by_hand():
     assert int(state.step) == 2
 
 
-def test_crowds_are_left_out_unless_the_rules_ignore_regions():
+def losses_and_gradients(batch, *, rules, gt_valid, gt_ignore):
+    @jax.jit
+    def compute(params, gt_valid, gt_ignore):
+        def loss(params):
+            model = nnx.merge(graphdef, params)
+            out = rpn_jax.compute_losses(
+                model.head,
+                KEY,
+                model.features(batch.images, batch.image_sizes),
+                rpn_jax.make_anchors(rules.anchors, [(4, 5)]),
+                batch.gt_boxes,
+                gt_valid,
+                gt_ignore=gt_ignore,
+                config=rules,
+            )
+            return out.losses.total, (out.losses, out.metrics, out.unsampled_fraction)
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    graphdef, params = nnx.split(small_rpn.make_rpn())
+    return jax.tree.leaves(compute(params, gt_valid, gt_ignore))
+
+
+@pytest.mark.parametrize(
+    ("ignore_iof", "has_regions"), [(None, False), (None, True), (0.5, False)]
+)
+def test_gt_ignore_changes_no_bit_unless_regions_and_rules_are_there(
+    ignore_iof, has_regions
+):
+    rules = dataclasses.replace(
+        small_rpn.RULES,
+        targets=dataclasses.replace(small_rpn.RULES.targets, ignore_iof=ignore_iof),
+    )
+    batch = small_rpn.make_batch()
+    gt_ignore = batch.gt_ignore if has_regions else np.zeros_like(batch.gt_ignore)
+    with_mask = losses_and_gradients(
+        batch, rules=rules, gt_valid=batch.gt_valid, gt_ignore=gt_ignore
+    )
+    left_out = losses_and_gradients(
+        batch, rules=rules, gt_valid=batch.gt_valid & ~gt_ignore, gt_ignore=None
+    )
+    for a, b in zip(with_mask, left_out, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_ignored_regions_are_left_out_unless_the_rules_use_them():
     batch = small_rpn.make_batch()
     model, state, step = start()
     without = batch._replace(
@@ -243,9 +288,9 @@ def test_learning_rates_rise_and_fall_as_they_should(options, expected):
 DEVICES = """
 import sys
 import jax, numpy as np
-sys.path.insert(0, "tests")
+sys.path[:0] = [".", "train"]
 from support import small_rpn
-import test_train_step as t
+import test_step as t
 from rpn_jax.train import make_mesh, put_batch
 
 model, state, step = t.start(accumulate=int(sys.argv[1]))
@@ -264,7 +309,8 @@ print(jax.device_count(), *losses)
 def test_the_loss_curve_of_eight_devices_is_that_of_one(accumulate):
     curves = {}
     for devices in (1, 8):
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += f" --xla_force_host_platform_device_count={devices}"
         done = subprocess.run(
             [sys.executable, "-c", DEVICES, str(accumulate)],
             check=False,

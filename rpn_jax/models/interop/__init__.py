@@ -1,4 +1,4 @@
-"""Weights of other systems in and out, with what they expect of images."""
+"""Reads and writes weights of other systems, and makes the networks they belong to."""
 
 from .foreign_checkpoint import Checkpoint as Checkpoint
 from .foreign_checkpoint import guess_system as guess_system

@@ -10,19 +10,21 @@ from .names import rename, reverse
 from .systems import SYSTEMS, System
 from .weight_files import Tensors, published_system, read_tensors
 
-_ORIGIN = "system"  # of a file of this library: what its weights were made for
+# Name of an additional tensor in files of this library. It holds the name of the system
+# that the weights were made for.
+_ORIGIN = "system"
 
 
 class Checkpoint(NamedTuple):
     """The weights of a file.
 
     Attributes:
-        path: of the file.
-        system: name in `SYSTEMS` of what the weights were made for.
-        tensors: arrays by the names here, kernels HWIO.
-        names: the name in the file for each name here.
-        left_out: names in the file that the system's rules do not have, but for the
-            counters of PyTorch's batch norms, which nothing uses.
+        path: path of the file.
+        system: name in `SYSTEMS` of the system that the weights were made for.
+        tensors: arrays under the names of this library; kernels are HWIO.
+        names: name in the file, by the name in this library.
+        left_out: names in the file that the system's rules do not cover. The counters
+            of PyTorch's batch norms are not listed, because nothing uses them.
     """
 
     path: str
@@ -37,13 +39,14 @@ def read_checkpoint(path: str | pathlib.Path, system: str | None = None) -> Chec
 
     Args:
         path: a file as in `read_tensors`.
-        system: a name in `SYSTEMS`; None guesses it from the names in the file.
+        system: name in `SYSTEMS` of the system that the file comes from; None guesses
+            it from the names of the tensors.
 
     Returns:
         The weights.
 
     Raises:
-        ValueError: the file cannot be read, or is of no known system.
+        ValueError: the file cannot be read, or comes from no known system.
     """
     tensors = read_tensors(path)
     origin = tensors.pop(_ORIGIN, None)
@@ -60,16 +63,16 @@ def read_checkpoint(path: str | pathlib.Path, system: str | None = None) -> Chec
 
 
 def guess_system(names: Iterable[str]) -> str:
-    """The system whose rules have most of the names.
+    """The system whose rules cover most names; the first one in `SYSTEMS` if they tie.
 
     Args:
-        names: of tensors.
+        names: names of tensors.
 
     Returns:
         Its name in `SYSTEMS`.
 
     Raises:
-        ValueError: no system has any of them.
+        ValueError: no system has a rule for any of the names.
     """
     names = list(names)
     found = {
@@ -79,30 +82,33 @@ def guess_system(names: Iterable[str]) -> str:
     best = max(found, key=lambda system: found[system])
     if not found[best]:
         raise ValueError(
-            f"No tensor has a name of {', '.join(SYSTEMS)}: there are "
-            f"{', '.join(names[:3]) or 'none at all'}."
+            f"No tensor has a name of {', '.join(SYSTEMS)}, got "
+            f"{', '.join(names[:3]) or 'no tensors'}. Choose a file of one of these "
+            "systems."
         )
     return best
 
 
 def translate(tensors: Mapping[str, np.ndarray], system: str) -> Checkpoint:
-    """Tensors of a system as those of this library, without a copy.
+    """Renames tensors of a system and reorders their axes, without copying any.
 
     Args:
-        tensors: by the system's names.
-        system: its name in `SYSTEMS`.
+        tensors: arrays by the system's names.
+        system: name of the system in `SYSTEMS`.
 
     Returns:
         The weights.
 
     Raises:
-        ValueError: there is no such system, or it has not one of the names.
+        ValueError: there is no such system, or it has none of the names.
     """
     rules, ours, names = SYSTEMS[_checked(system)], {}, {}
     for name, value in tensors.items():
         found = _translate_name(name, rules)
         if found is None:
             continue
+        # PyTorch calls both a kernel and the scale of a norm `weight`; a scale has one
+        # axis.
         if found.endswith(".kernel") and value.ndim < 2:
             found = found.removesuffix("kernel") + "scale"
         ours[found] = _from_layout(found, value, rules)
@@ -123,7 +129,7 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
 
     Args:
         checkpoint: the weights.
-        system: a name in `SYSTEMS`; that of a classifier gets the trunk alone.
+        system: name in `SYSTEMS`. A classifier gets the trunk alone.
 
     Returns:
         Arrays by name.
@@ -133,7 +139,9 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
     """
     rules = SYSTEMS[_checked(system)]
     table = rules.rules
-    if "head.convs.1.kernel" in checkpoint.tensors:  # then the first has a number too
+    # A head with a single convolution has no number in its name; with several, all have
+    # one, the first included.
+    if "head.convs.1.kernel" in checkpoint.tensors:
         table = tuple(rule for rule in table if rule[0] != "head.convs.0")
     tensors = {}
     for name, value in checkpoint.tensors.items():
@@ -144,8 +152,8 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
         found = layer and rename(f"{layer}.{leaf}", rules.leaves)
         if not found:
             raise ValueError(
-                f"{system} has no name for {name}. Choose the system that the backbone "
-                f"and the head are of: {', '.join(SYSTEMS)}."
+                f"{system} has no name for {name}. Choose a system that has this "
+                f"backbone and head from {', '.join(SYSTEMS)}."
             )
         tensors[found] = _to_layout(name, value, rules)
     if system == "rpn_jax":
@@ -162,7 +170,7 @@ def _checked(system: str) -> str:
 
 
 def _translate_name(name: str, system: System) -> str | None:
-    """The name here; `weight` becomes `kernel`, though it may be a norm's scale."""
+    """The name in this library; `weight` becomes `kernel`, even that of a norm."""
     with_leaf = rename(name.replace("/", "."), reverse(system.leaves))
     if with_leaf is None:
         return None
@@ -172,6 +180,7 @@ def _translate_name(name: str, system: System) -> str | None:
 
 
 def _from_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
+    """The array with the order of axes and of logits that this library has."""
     if system.is_oihw and value.ndim == 4:
         value = value.transpose(2, 3, 1, 0)
     if system.is_split and name.startswith("head.logits."):
@@ -180,6 +189,7 @@ def _from_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
 
 
 def _to_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
+    """The inverse of `_from_layout`."""
     if system.is_split and name.startswith("head.logits."):
         value = _swap_pairs(value, (-1, 2))
     if system.is_oihw and value.ndim == 4:
@@ -188,7 +198,7 @@ def _to_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
 
 
 def _swap_pairs(value: np.ndarray, last: tuple[int, int]) -> np.ndarray:
-    """Reads the last axis as two, and exchanges them."""
+    """Splits the last axis into two of sizes `last`, and exchanges these two."""
     if value.shape[-1] % 2:
-        return value  # of another shape than it should be, which is said elsewhere
+        return value  # its shape is wrong, which `match_variables` reports
     return value.reshape(*value.shape[:-1], *last).swapaxes(-1, -2).reshape(value.shape)

@@ -1,7 +1,8 @@
-"""How systems name weights, as tables: names here on the left, there on the right.
+"""Tables of the names that systems give to weights.
 
-Where an older version of a system has other names they come second: both are read, the
-first is written.
+The names of this library are on the left, those of the system on the right. If an older
+version of a system had other names, these come second. Both are read, and the first is
+written.
 """
 
 from .names import Rule
@@ -99,7 +100,7 @@ RPN_JAX: tuple[Rule, ...] = (
     ("head.{rest}", "head.{rest}"),
 )
 
-# The last parts of names, which say what of a layer it is.
+# The last parts of names, which tell the kernel, bias and statistics of a layer apart.
 
 TORCH_LEAVES: tuple[Rule, ...] = (
     ("{rest}.kernel", "{rest}.weight"),

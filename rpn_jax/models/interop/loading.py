@@ -1,4 +1,4 @@
-"""Weights of a checkpoint into a network, and those of a network out of it."""
+"""Puts the weights of a checkpoint into a network, and takes them out of it."""
 
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,18 +13,19 @@ from .foreign_checkpoint import Checkpoint, read_checkpoint, to_system
 from .systems import SYSTEMS
 from .weight_files import Tensors
 
-_PARTS = ("backbone.body.", "backbone.fpn.", "head.")
+_PARTS = ("backbone.body.", "backbone.fpn.", "head.")  # prefixes of names
 _NUM_EXAMPLES = 3
 
 
 class LoadReport(NamedTuple):
-    """What became of the tensors of a file.
+    """Which tensors of a file were loaded into a network, and which were not.
 
     Attributes:
-        system: what the weights were made for.
-        loaded: names in the file of what the network now has.
+        system: name in `SYSTEMS` of the system that the weights were made for.
+        loaded: names in the file of the tensors that the network now has.
         left_out: names in the file that the network has no place for.
-        missing: names in the network that keep their values, dots between the parts.
+        missing: names in the network of the variables that keep their values, with
+            dots between the parts.
     """
 
     system: str
@@ -33,7 +34,7 @@ class LoadReport(NamedTuple):
     missing: tuple[str, ...]
 
     def __str__(self) -> str:
-        """One line."""
+        """The number of tensors of each kind, with examples, in one line."""
         return (
             f"Loaded {len(self.loaded)} tensors of {self.system}; left out "
             f"{_summary(self.left_out)}; missing {_summary(self.missing)}."
@@ -41,37 +42,55 @@ class LoadReport(NamedTuple):
 
 
 def load_weights(
-    model: RPN, path: str | pathlib.Path, *, system: str | None = None
+    model: RPN,
+    weights: str | pathlib.Path | Checkpoint,
+    *,
+    system: str | None = None,
 ) -> LoadReport:
-    """Puts the weights of a file, of any known system, into a network.
+    """Puts weights of any known system into a network.
 
-    The whole of a part is loaded, of the trunk, the pyramid or the head, or nothing of
-    it. Any dtype becomes float32. The network is left as it was if anything is wrong.
+    Each part of the network (trunk, pyramid or head) is loaded as a whole or not at
+    all. Any dtype becomes float32. If an error is raised, the network is unchanged.
 
     Args:
-        model: changed in place.
-        path: a file as in `read_tensors`.
-        system: a name in `SYSTEMS`; None guesses it from the names in the file.
+        model: the network, which is changed in place.
+        weights: a file as in `read_tensors`, or the content of one that
+            `read_checkpoint` returned.
+        system: name in `SYSTEMS` of the system that a file comes from; None guesses it
+            from the names of the tensors. A `Checkpoint` knows its system.
 
     Returns:
-        What was loaded, left out, and missing.
+        Which tensors were loaded, left out, and missing.
 
     Raises:
-        ValueError: the file cannot be read, holds nothing or only some of a part of
-            this network, or holds a tensor of another shape, which the message names;
-            or the network has other preprocessing than the weights expect.
+        ValueError: the file cannot be read; it has nothing for this network, or a part
+            of it only incompletely; a tensor has another shape, and the message names
+            it; or the network has other preprocessing than the weights expect.
     """
-    return import_weights(model, read_checkpoint(path, system))
+    if isinstance(weights, Checkpoint):
+        return import_weights(model, weights)
+    return import_weights(model, read_checkpoint(weights, system))
 
 
 def import_weights(model: RPN, checkpoint: Checkpoint) -> LoadReport:
-    """Puts weights that were read into a network; otherwise as `load_weights`."""
+    """Puts weights that were read before into a network, as `load_weights` does.
+
+    Args:
+        model: the network, which is changed in place.
+        checkpoint: the weights.
+
+    Returns:
+        Which tensors were loaded, left out, and missing.
+
+    Raises:
+        ValueError: as in `load_weights`.
+    """
     expected = SYSTEMS[checkpoint.system].preprocessing
     if model.preprocessing != expected:
         raise ValueError(
             f"{checkpoint.path} has weights of {checkpoint.system}, which expect "
-            f"{expected}, and the network has {model.preprocessing}. Make it by "
-            "make_model with SYSTEMS[system].options(backbone)."
+            f"{expected}, and the network has {model.preprocessing}. Make the network "
+            "with make_model and SYSTEMS[system].options(backbone)."
         )
     variables = dict(variables_of(model))
     report = match_variables(variables, checkpoint)
@@ -83,14 +102,14 @@ def import_weights(model: RPN, checkpoint: Checkpoint) -> LoadReport:
 def match_variables(
     variables: Mapping[str, nnx.Variable], checkpoint: Checkpoint
 ) -> LoadReport:
-    """Finds what weights have for a network, and what is wrong with them.
+    """Compares the names and shapes of weights with those of a network.
 
     Args:
-        variables: of the network, by name.
+        variables: variables of the network, by name.
         checkpoint: the weights.
 
     Returns:
-        What can be loaded.
+        Which tensors can be loaded, are left out, and are missing.
 
     Raises:
         ValueError: as in `load_weights`.
@@ -101,7 +120,8 @@ def match_variables(
         raise ValueError(
             f"{checkpoint.path} has nothing for this network: it has weights of "
             f"{checkpoint.system}, such as {_examples(list(checkpoint.names.values()))}"
-            f", and the network needs {_examples(list(variables))}."
+            f", and the network needs {_examples(list(variables))}. Choose a file with "
+            "weights of this backbone."
         )
     _check_parts(checkpoint, loaded, missing)
     for name in loaded:
@@ -118,7 +138,7 @@ def match_variables(
 def export_weights(model: RPN, system: str) -> Tensors:
     """The weights of a network under the names and in the layout of a system.
 
-    What follows the RPN in a detector is not part of them.
+    They contain the backbone and the RPN head, not the rest of a detector.
 
     Args:
         model: the network.
@@ -134,11 +154,11 @@ def export_weights(model: RPN, system: str) -> Tensors:
 
 
 def checkpoint_of(model: RPN, system: str) -> Checkpoint:
-    """The weights of a network as if they had been read.
+    """The weights of a network, as if they had been read from a file.
 
     Args:
         model: the network.
-        system: name in `SYSTEMS` of what they are made for.
+        system: name in `SYSTEMS` of the system that the weights are made for.
     """
     tensors = {name: np.asarray(x[...]) for name, x in variables_of(model)}
     names = {name: name for name in tensors}
@@ -146,7 +166,7 @@ def checkpoint_of(model: RPN, system: str) -> Checkpoint:
 
 
 def variables_of(model: RPN) -> Iterator[tuple[str, nnx.Variable]]:
-    """The variables of a network by their paths, dots between the parts."""
+    """The variables of a network by their paths, with dots between the parts."""
     for path, node in nnx.iter_graph(model):
         if isinstance(node, nnx.Variable):
             yield ".".join(map(str, path)), node
@@ -155,13 +175,14 @@ def variables_of(model: RPN) -> Iterator[tuple[str, nnx.Variable]]:
 def _check_parts(
     checkpoint: Checkpoint, loaded: Sequence[str], missing: Sequence[str]
 ) -> None:
+    """Refuses weights that have some tensors of a part of the network, but not all."""
     for part in _PARTS:
         lost = [name for name in missing if name.startswith(part)]
         if lost and any(name.startswith(part) for name in loaded):
             raise ValueError(
-                f"{checkpoint.path} has only some of {part[:-1]}: missing are "
-                f"{_summary(lost)}. Choose the backbone and options that it was "
-                "trained with, or a whole file."
+                f"{checkpoint.path} has only some tensors of {part[:-1]}: missing are "
+                f"{_summary(lost)}. Choose the backbone and the options that it was "
+                "trained with, or a complete file."
             )
 
 
@@ -172,11 +193,12 @@ def _check_shape(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> N
             f"{checkpoint.path}: {checkpoint.names[name]} needs the shape "
             f"{_as_in_file(checkpoint.names[name], shape)}, got "
             f"{_as_in_file(checkpoint.names[name], value.shape)}. Choose the backbone "
-            "and options it was trained with."
+            "and the options that it was trained with."
         )
 
 
 def _as_in_file(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape, in the order of PyTorch and Caffe2 if the name is one of theirs."""
     is_oihw = name.endswith((".weight", "_w")) and len(shape) == 4
     return (shape[3], shape[2], *shape[:2]) if is_oihw else shape
 

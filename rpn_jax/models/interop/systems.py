@@ -1,12 +1,15 @@
-"""The systems whose weights are understood: their names, and what goes with them."""
+"""The systems whose weights can be read, and the settings that their weights need."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
 from ... import presets
 from ...core.config import RPNConfig
+from ..backbone_config import BackboneConfig, backbone_config
+from ..backbone_registry import default_anchors
 from ..preprocessing import IMAGENET, Preprocessing
 from . import layouts
 from .names import Rule
@@ -21,25 +24,28 @@ JWYANG = Preprocessing(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class System:
-    """How a system names weights, and what it does to images before them.
+    """The names that a system gives to weights, and the settings that they need.
 
     Attributes:
-        rules: from the names here to those there, without their last parts.
-        preset: its rules for proposals; None for a classifier, which has none.
-        preprocessing: what its weights expect.
-        min_side: pixels that it resizes the shorter side of an image to,
-        max_side: unless the longer side would be longer than this.
-        stride_in_1x1: whether bottlenecks stride in their first 1x1.
-        unpadded_pool: whether the pooling of a residual stem has no padding.
-        epsilon: what its batch norms add to variances.
-        leaves: of the last parts of names.
-        is_oihw: whether kernels are as in PyTorch and Caffe2, else they are as here.
-        is_split: whether the channels of the head's logits are first those of the
-            background, of all anchors, then those of objects.
+        rules: table of names, here and there, without the last part of a name.
+        preset: makes the rules of its detector; None for a classifier.
+        variants: make the rules of its detectors with other anchors or backbones.
+        preprocessing: conversion of images that its weights expect.
+        min_side: pixels to which it resizes the shorter side of an image, if the longer
+            side permits.
+        max_side: pixels that the longer side does not exceed.
+        stride_in_1x1: whether bottlenecks stride in their first 1x1 convolution.
+        unpadded_pool: whether the stem of a ResNet pools without padding.
+        epsilon: number that its batch norms add to variances.
+        leaves: table of the last parts of names.
+        is_oihw: whether kernels are OIHW, as in PyTorch and Caffe2, instead of HWIO.
+        is_split: whether the head's channels are all background logits, followed by all
+            object logits. Here the two logits of an anchor are neighbours.
     """
 
     rules: tuple[Rule, ...]
     preset: Callable[[], RPNConfig] | None = None
+    variants: tuple[Callable[[], RPNConfig], ...] = ()
     preprocessing: Preprocessing = IMAGENET
     min_side: int = 800
     max_side: int = 1333
@@ -50,30 +56,61 @@ class System:
     is_oihw: bool = True
     is_split: bool = False
 
-    def options(self, backbone: str) -> dict[str, Any]:
-        """What `make_model` has to be told for the weights of this system.
+    def options(self, backbone: str | BackboneConfig) -> dict[str, Any]:
+        """The arguments that `make_model` needs for the weights of this system.
 
         Args:
-            backbone: one of `BACKBONES`.
+            backbone: name in `BACKBONES`, or settings if any differs from its default.
+                The system overwrites its strides, pooling and epsilon.
 
         Returns:
-            Arguments by name.
+            The arguments `backbone` and `preprocessing`. Options that the backbone does
+            not have are off.
         """
-        is_resnet = backbone.startswith("resnet")
-        is_bottleneck = backbone.startswith(("resnet50", "resnet101"))
-        return {
-            "preprocessing": self.preprocessing,
-            "stride_in_1x1": self.stride_in_1x1 and is_bottleneck,
-            "unpadded_pool": self.unpadded_pool and is_resnet,
-            "epsilon": self.epsilon,
-        }
+        config = backbone_config(backbone)
+        spec = config.spec
+        adapted = dataclasses.replace(
+            config,
+            stride_in_1x1=self.stride_in_1x1 and spec.has_bottlenecks,
+            unpadded_pool=self.unpadded_pool and spec.has_stem_pool,
+            epsilon=self.epsilon,
+        )
+        return {"backbone": adapted, "preprocessing": self.preprocessing}
+
+
+def _torchvision_mobilenet_v3(top_k: int = 1000) -> RPNConfig:
+    """The rules of torchvision's `fasterrcnn_mobilenet_v3_large_fpn`.
+
+    Args:
+        top_k: number of boxes before and after suppression; 150 in its `_320_fpn`.
+    """
+    rules = presets.torchvision_fpn()
+    return dataclasses.replace(
+        rules,
+        anchors=dataclasses.replace(
+            default_anchors("mobilenet_v3_large_fpn"),
+            rounding="corners",
+            strides_from_image=True,
+        ),
+        proposals=dataclasses.replace(
+            rules.proposals,
+            score_threshold=0.05,
+            pre_nms_top_k=top_k,
+            post_nms_top_k=top_k,
+        ),
+    )
 
 
 def _under(prefix: str, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Rules for the layers of a trunk whose names begin with `prefix` there."""
     return tuple((f"backbone.body.{here}", prefix + there) for here, there in rules)
 
 
-_TORCHVISION = System(rules=layouts.TORCHVISION, preset=presets.torchvision_fpn)
+_TORCHVISION = System(
+    rules=layouts.TORCHVISION,
+    preset=presets.torchvision_fpn,
+    variants=(_torchvision_mobilenet_v3,),
+)
 _DETECTRON2_FPN = System(
     rules=_under("backbone.bottom_up.", layouts.DETECTRON2_TRUNK)
     + layouts.DETECTRON2_FPN
@@ -89,6 +126,7 @@ _MMDETECTION = System(
 _JWYANG_VGG16 = System(
     rules=(("backbone.body.{i}", "RCNN_base.{i}"), *layouts.JWYANG_HEAD),
     preset=presets.jwyang_vgg16,
+    variants=(presets.jwyang_res101_coco,),
     preprocessing=JWYANG,
     min_side=600,
     max_side=1000,
@@ -97,6 +135,7 @@ _JWYANG_VGG16 = System(
 _RPN_JAX = System(
     rules=layouts.RPN_JAX,
     preset=presets.torchvision_fpn,
+    variants=(_torchvision_mobilenet_v3,),
     leaves=layouts.RPN_JAX_LEAVES,
     is_oihw=False,
 )
@@ -132,7 +171,7 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
             + layouts.DETECTRON2_HEAD,
             preset=presets.detectron2_c4,
         ),
-        # The classifiers that its detectors begin with.
+        # The classifiers from which detectron2's detectors are trained.
         "detectron2_msra": System(
             rules=_under("", layouts.CAFFE2_RESNET),
             leaves=layouts.CAFFE2_LEAVES,
@@ -149,13 +188,17 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
             unpadded_pool=True,
         ),
         "vgg16_layers": dataclasses.replace(
-            _RPN_JAX, rules=layouts.VGG16_LAYERS, preset=None
+            _RPN_JAX, rules=layouts.VGG16_LAYERS, preset=None, variants=()
         ),
         "rpn_jax": _RPN_JAX,
-        # What no name of a tensor tells, but a user or the file itself may.
+        # These have the names of systems above. So the user names them, or the hash of
+        # the file does.
         "torchvision_coco_v1": dataclasses.replace(_TORCHVISION, epsilon=0.0),
         "torchvision_320": dataclasses.replace(
-            _TORCHVISION, min_side=320, max_side=640
+            _TORCHVISION,
+            variants=(functools.partial(_torchvision_mobilenet_v3, top_k=150),),
+            min_side=320,
+            max_side=640,
         ),
         "mmdetection_caffe": dataclasses.replace(
             _MMDETECTION, preprocessing=DETECTRON2, stride_in_1x1=True
@@ -163,8 +206,8 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
     }
 )
 
-# Files that torchvision publishes, by the SHA-256 that their names end with. The first
-# was trained when its batch norms added nothing to variances.
+# Files that torchvision publishes, by the part of their SHA-256 that ends their names.
+# When the first was trained, torchvision's batch norms added nothing to variances.
 PUBLISHED: Mapping[str, str] = MappingProxyType(
     {"258fb6c6": "torchvision_coco_v1", "907ea3f9": "torchvision_320"}
 )

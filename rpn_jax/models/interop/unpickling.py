@@ -1,4 +1,8 @@
-"""Pickles of arrays, read without running anything that they ask for."""
+"""Reads pickles of arrays, without running any code that they ask for.
+
+A pickle is a program that may call any function. Here it can call only the harmless
+stand-ins of this module, which build arrays of numbers. Any other call is refused.
+"""
 
 import pickle
 from collections import OrderedDict
@@ -8,7 +12,7 @@ import numpy as np
 
 
 class _Dtype:
-    """Stands for a `numpy.dtype`, and becomes one only if it is a number."""
+    """Stands for a `numpy.dtype`, and becomes one only if it is a dtype of numbers."""
 
     def __init__(self, name: str, *_: Any) -> None:
         self._name, self._order = name, "="
@@ -17,14 +21,15 @@ class _Dtype:
         self._order = state[1]
 
     def make(self) -> np.dtype:
+        """The dtype, if it is boolean, integer or floating."""
         dtype = np.dtype(self._name)
         if dtype.kind not in "biuf":
-            raise pickle.UnpicklingError(f"an array of {dtype} is not one of numbers")
+            raise pickle.UnpicklingError(f"an array of {dtype} has no numbers")
         return np.dtype(self._order + dtype.str[1:])
 
 
 class _Array:
-    """Stands for a `numpy.ndarray` until all of it is known."""
+    """Stands for a `numpy.ndarray` until its shape, dtype and bytes are known."""
 
     def __init__(self, *_: Any) -> None:
         self.value = np.empty(0)
@@ -50,11 +55,11 @@ def _scalar(dtype: _Dtype, data: Any) -> _Array:
 
 
 def _bytes(data: Any) -> bytes:
-    # Python 2 had no other type for bytes than its text, one character each.
+    # Python 2 stored bytes as text, one character per byte.
     if isinstance(data, str):
         return data.encode("latin1")
     if not isinstance(data, bytes | bytearray):
-        raise pickle.UnpicklingError(f"an array of {type(data).__name__}")
+        raise pickle.UnpicklingError(f"the bytes of an array are {type(data)}")
     return bytes(data)
 
 
@@ -66,6 +71,8 @@ def _no_bytes() -> bytes:
     return b""
 
 
+# Every function that a pickle of arrays calls, and its stand-in. NumPy 2 renamed its
+# package `core` to `_core`.
 _ADMITTED = {
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
@@ -86,10 +93,10 @@ _ADMITTED = {
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Finds a stand-in for what arrays are made of, and nothing else."""
+        """Finds the stand-in for a function of `_ADMITTED`, and refuses all others."""
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, and only arrays, numbers, text and "
+                f"it asks for {module}.{name}, but only arrays, numbers, text and "
                 "containers of them are admitted"
             )
         return _ADMITTED[module, name]
@@ -98,17 +105,17 @@ class _Unpickler(pickle.Unpickler):
 def load_arrays(file: BinaryIO) -> Any:
     """Unpickles arrays of numbers, and plain containers of them.
 
-    The pickle can build nothing else, and call nothing: in the place of NumPy's own
-    functions stand those of this module, which check what they are given.
+    Nothing else can be built, and none of NumPy's functions is called. The stand-ins of
+    this module replace them and check their arguments.
 
     Args:
-        file: the pickle, open.
+        file: the pickle, opened for reading bytes.
 
     Returns:
-        What was pickled.
+        The pickled object, with plain lists and dictionaries.
 
     Raises:
-        ValueError: there is something else in it, or it is damaged.
+        ValueError: the pickle contains anything else, or is damaged.
     """
     try:
         return _plain(_Unpickler(file, encoding="latin1").load())
@@ -117,6 +124,7 @@ def load_arrays(file: BinaryIO) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    """The object with arrays in the place of their stand-ins."""
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, dict):

@@ -12,26 +12,28 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ...atomic_file import replace_file
 from .systems import PUBLISHED
 from .unpickling import load_arrays
 
 Tensors = dict[str, np.ndarray]
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".pkl")
-_CONTAINERS = ("model", "state_dict", "model_state_dict", "blobs")  # of the weights
+# Keys under which checkpoints keep the weights of the model.
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "blobs")
 
 
 def read_tensors(path: str | pathlib.Path) -> Tensors:
     """Reads every tensor of a file. Nothing in it is executed.
 
     Args:
-        path: a file `.safetensors`, `.npz`, PyTorch's `.pth` or `.pt`, which needs
-            torch, or detectron2's `.pkl`.
+        path: a `.safetensors` file, an `.npz` file, a `.pth` or `.pt` file of PyTorch,
+            which needs torch, or a `.pkl` file of detectron2.
 
     Returns:
-        Arrays by name. A checkpoint with more in it than a model gives the model.
+        Arrays by name. If a checkpoint contains more than a model, only the model.
 
     Raises:
-        ValueError: there is no such file, or it is damaged or of another kind.
+        ValueError: there is no such file, it is damaged, or its format is not known.
     """
     if re.match(r"\w+://", str(path)):
         raise ValueError(_how_to_download(str(path)))
@@ -48,10 +50,10 @@ def read_tensors(path: str | pathlib.Path) -> Tensors:
 
 
 def published_system(path: str | pathlib.Path) -> str | None:
-    """The system of a file that is published, and needs more than its names tell.
+    """The system of a published file whose names of tensors do not identify it.
 
     Args:
-        path: of the file.
+        path: file of weights.
 
     Returns:
         A name in `SYSTEMS`; None for all other files.
@@ -65,26 +67,27 @@ def published_system(path: str | pathlib.Path) -> str | None:
 
 
 def write_tensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors.
+    """Writes tensors to a file, which is replaced in one step or not at all.
 
     Args:
-        path: of the file; its ending decides on the kind, as in `read_tensors`.
+        path: file to write. Its suffix selects the format, as in `read_tensors`.
         tensors: arrays by name; bfloat16 becomes float32.
 
     Raises:
-        ValueError: the ending is another one, or the kind needs torch, which is not
-            there.
+        ValueError: the suffix is not known, or the format needs torch, which is not
+            installed.
     """
     path = pathlib.Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"Weights need a file {', '.join(SUFFIXES)}, got {path}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     known = {name: _known_to_numpy(x) for name, x in tensors.items()}
-    _WRITERS[path.suffix](path, known)
+    with replace_file(path) as draft:
+        _WRITERS[path.suffix](draft, known)
 
 
 def _known_to_numpy(x: np.ndarray) -> np.ndarray:
-    """As float32 if it is bfloat16, which few files and readers know."""
+    """The array; float32 if it is bfloat16, which few formats and readers know."""
     return x.astype(np.float32) if x.dtype == jnp.bfloat16 else x
 
 
@@ -99,12 +102,13 @@ def _how_to_download(name: str) -> str:
 
 
 def _tensors_of(content: Any) -> Tensors:
-    """The arrays of a model, without the prefix that PyTorch's parallel ones have."""
+    """The arrays of a model, without the prefix that PyTorch's parallel models add."""
+    # Every key is tried in turn, so that containers inside of others are opened too.
     for container in _CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
             content = content[container]
     if not isinstance(content, Mapping):
-        raise ValueError(f"it holds a {type(content).__name__}, no tensors by name.")
+        raise ValueError(f"it holds a {type(content).__name__}, not tensors by name.")
     return {
         str(name).removeprefix("module."): value
         for name, value in content.items()
@@ -118,7 +122,8 @@ def _read_safetensors(path: pathlib.Path) -> Tensors:
         names = list(file.keys())
     tensors = {}
     for name in names:
-        # A file that stays open would hold all of its pages, besides the arrays.
+        # The file is opened for every array. A file that stays open would keep all of
+        # its pages in memory, in addition to the arrays.
         with safetensors.safe_open(path, "np") as file:
             tensors[name] = _known_to_numpy(file.get_tensor(name))
     return tensors
@@ -130,7 +135,7 @@ def _read_pickle(path: pathlib.Path) -> Any:
 
 
 def _read_npz(path: pathlib.Path) -> Tensors:
-    # NumPy would leave a damaged file open that it opened itself.
+    # The file is opened here, because NumPy leaves a damaged file open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -142,7 +147,7 @@ def _read_torch(path: pathlib.Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            "it holds more than tensors, which is not executed, or is damaged. Where "
+            "it holds more than tensors, which is not executed, or it is damaged. If "
             f"you trust it, save its state dict alone. torch says: {reason}"
         ) from None
     return _numpy(content, torch)
@@ -158,9 +163,15 @@ def _numpy(value: Any, torch: Any) -> Any:
 
 
 def _write_safetensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes array by array: the library wants contiguous copies of all at once."""
+    """Writes the format directly, array by array.
+
+    The library of safetensors needs contiguous copies of all arrays at once.
+    """
+    # The file starts with the length of the header. The header, in JSON, has the dtype,
+    # the shape, and the first byte and the end of every array.
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    # The widest first, so that each begins at a multiple of its width.
+    # Arrays with the widest numbers come first, so that each array begins at a multiple
+    # of its width.
     arrays = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
     start = 0
     for name, x in arrays:
@@ -182,8 +193,8 @@ def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _write_torch(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
     torch = _torch(path)
-    # Torch keeps the strides of arrays, so those in another layout need no copy. It
-    # warns of arrays that are read-only, such as JAX's.
+    # Torch keeps the strides of arrays, so transposed arrays need no copy. Arrays that
+    # are read-only, such as those of JAX, are copied, because torch warns about them.
     state = {
         name: torch.from_numpy(x if x.flags.writeable else x.copy())
         for name, x in tensors.items()
@@ -203,8 +214,8 @@ def _torch(path: pathlib.Path) -> Any:
         return importlib.import_module("torch")
     except ModuleNotFoundError:
         raise ValueError(
-            f"{path} needs torch, which is not installed: pip install torch, or have "
-            "the weights as .safetensors."
+            f"{path} needs torch, which is not installed. Run pip install torch, or "
+            "choose a .safetensors file."
         ) from None
 
 

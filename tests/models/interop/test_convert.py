@@ -1,4 +1,4 @@
-"""The commands that take weights of other systems."""
+"""The commands that read weights of other systems."""
 
 import functools
 import json
@@ -11,7 +11,7 @@ from PIL import Image
 from support.foreign_layouts import random_weights
 
 from rpn_jax import cli
-from rpn_jax.models import default_anchors, export_weights, make_model
+from rpn_jax.models import BackboneConfig, default_anchors, export_weights, make_model
 from rpn_jax.models.interop import (
     make_foreign_model,
     read_checkpoint,
@@ -23,9 +23,10 @@ from rpn_jax.models.interop.loading import variables_of
 
 @functools.cache
 def tiny_weights():
-    """Random numbers in the shapes of the smallest network, as torchvision's."""
+    """Random weights of the smallest network, under torchvision's names."""
     anchors, rng = default_anchors("tiny_fpn"), np.random.default_rng(0)
-    make = functools.partial(make_model, anchors, backbone="tiny_fpn", norm="frozen")
+    backbone = BackboneConfig(name="tiny_fpn", norm="frozen")
+    make = functools.partial(make_model, anchors, backbone=backbone)
     model = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
     for name, variable in variables_of(model):
         noise = 0.05 * rng.standard_normal(variable.get_value().shape, np.float32)
@@ -61,7 +62,7 @@ def test_a_tensor_of_another_shape_is_named_as_the_file_has_it(tmp_path, capsys)
     assert error.count("\n") == 1
 
 
-def test_a_system_that_weights_are_not_of_is_refused(tmp_path):
+def test_the_wrong_system_is_refused(tmp_path):
     write_tensors(tmp_path / "model.npz", random_weights("mmdetection"))
     with pytest.raises(ValueError, match="needs all weights|No tensor has a name of"):
         make_foreign_model(read_checkpoint(tmp_path / "model.npz", "detectron2_fpn"))
@@ -92,7 +93,7 @@ def test_weights_go_through_all_kinds_of_files_and_back_bit_for_bit(tmp_path):
     assert found.keys() == weights.keys()
     for name, value in weights.items():
         np.testing.assert_array_equal(found[name], value)
-    # What the weights expect of images is kept in a file of this library.
+    # A file of this library keeps the system, and so the preprocessing.
     assert read_checkpoint(here).system == "jwyang_vgg16"
 
 
@@ -111,7 +112,7 @@ def test_a_whole_detector_is_written_over_a_base(tmp_path):
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_what_another_system_would_do_differently_is_said(tmp_path, capsys):
+def test_the_settings_that_another_system_needs_are_reported(tmp_path, capsys):
     write_tensors(tmp_path / "start.npz", random_weights("detectron2_fpn"))
     convert(tmp_path / "start.npz", tmp_path / "there.npz", "--system", "torchvision")
     said = capsys.readouterr().out
@@ -119,7 +120,7 @@ def test_what_another_system_would_do_differently_is_said(tmp_path, capsys):
     assert "order='BGR'" in said
 
 
-def test_propose_takes_a_file_of_another_system_as_it_is(tmp_path, capsys):
+def test_propose_reads_a_file_of_another_system(tmp_path, capsys):
     write_tensors(tmp_path / "tiny.safetensors", tiny_weights())
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")

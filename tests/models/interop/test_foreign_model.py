@@ -1,4 +1,4 @@
-"""Weights of other systems give the numbers of their own networks."""
+"""Weights of other systems give the same numbers as in those systems."""
 
 import functools
 
@@ -13,7 +13,8 @@ import rpn_jax
 from rpn_jax.models import grid_for
 from rpn_jax.models.interop import make_foreign_model, translate
 
-SHAPE = (130, 190)  # the stem makes 65 x 95 of it, the next stages odd and even
+# The stem halves this to 65 x 95; further stages have odd and even sides.
+SHAPE = (130, 190)
 SIZES = np.array([SHAPE], np.float32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, *SHAPE, 3), dtype=np.uint8)
 
@@ -25,7 +26,7 @@ def scaled_weights(layout):
     outputs = run_network(layout, weights, IMAGES)
     logits, deltas = (np.std(np.concatenate(x)) for x in outputs[1:])
     scales = (2.0 / logits, 2.0 / logits, 0.3 / deltas, 0.3 / deltas)
-    # The last layers are that of the logits and that of the deltas.
+    # The last four arrays are the weights and biases of the logits and of the deltas.
     for name, scale in zip(list(weights)[-4:], scales, strict=True):
         weights[name] *= scale
     return weights
@@ -66,7 +67,7 @@ def test_the_same_image_gives_the_same_proposals_in_the_same_order(layout):
     boxes, scores = PROPOSALS[layout](run_theirs(layout), SHAPE)
     valid = np.asarray(proposals.valid[0])
     assert valid.sum() == len(boxes)
-    # Scores that differ by less than the networks do may be in any order.
+    # The networks differ by rounding, so scores that are closer may be in any order.
     gaps = -np.diff(scores, prepend=np.inf, append=-np.inf)
     is_clear = np.minimum(gaps[:-1], gaps[1:]) > 1e-6
     assert is_clear.mean() > 0.9

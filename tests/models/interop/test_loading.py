@@ -1,4 +1,4 @@
-"""Weights in and out of files."""
+"""Networks that read their weights from files, and write them."""
 
 import functools
 
@@ -8,13 +8,20 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from rpn_jax.models import default_anchors, export_weights, load_weights, make_model
+from rpn_jax.models import (
+    BackboneConfig,
+    default_anchors,
+    export_weights,
+    load_weights,
+    make_model,
+)
+from rpn_jax.models.interop import read_checkpoint
 
 
 @functools.cache
 def make_once(name, seed, settings):
-    rngs, anchors = nnx.Rngs(seed), default_anchors(name)
-    return make_model(anchors, backbone=name, rngs=rngs, **dict(settings))
+    backbone = BackboneConfig(name=name, **dict(settings))
+    return make_model(default_anchors(name), backbone=backbone, rngs=nnx.Rngs(seed))
 
 
 def make(name="tiny_fpn", seed=0, **settings):
@@ -45,6 +52,17 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path, suffix):
     report = load_weights(target, path)
     assert report.left_out == report.missing == ()
     assert len(report.loaded) == len(jax.tree.leaves(nnx.state(source)))
+    for name, value in state(source).items():
+        np.testing.assert_array_equal(state(target)[name], value)
+
+
+def test_weights_that_were_read_before_are_loaded_without_their_file(tmp_path):
+    source, target = make(), make(seed=1)
+    path = save(tmp_path / "weights.npz", export_weights(source, "torchvision"))
+    checkpoint = read_checkpoint(path)
+    path.unlink()
+    report = load_weights(target, checkpoint)
+    assert report.left_out == report.missing == ()
     for name, value in state(source).items():
         np.testing.assert_array_equal(state(target)[name], value)
 

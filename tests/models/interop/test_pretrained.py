@@ -1,4 +1,4 @@
-"""ImageNet weights on a photograph: the same numbers as in PyTorch."""
+"""ImageNet weights give the same numbers for a photograph as in PyTorch."""
 
 import functools
 import importlib
@@ -62,7 +62,7 @@ def assert_close(actual, expected):
 
 
 def make_detector(path):
-    """torchvision's detector on MobileNetV2, all but the trunk random."""
+    """torchvision's detector on MobileNetV2; only its trunk is pretrained."""
     torch.manual_seed(0)
     trunk = models.mobilenet_v2(weights=None)
     with np.load(path) as file:

@@ -60,7 +60,7 @@ def make_ours(layout):
 
 
 def test_channels_of_the_c4_head_are_in_the_order_of_its_anchors():
-    """detectron2 makes 15 anchors of a cell size by size, ratio by ratio."""
+    """detectron2 lists the 15 anchors of a cell size by size, then ratio by ratio."""
     checkpoint = translate(random_weights("detectron2_c4"), "detectron2_c4")
     config = rules_of(checkpoint)
     rows = checkpoint.tensors["head.deltas.kernel"][0, 0].T  # 60 channels
@@ -71,8 +71,19 @@ def test_channels_of_the_c4_head_are_in_the_order_of_its_anchors():
     assert config.anchors.anchors_per_cell * 4 == len(rows)
 
 
+def test_a_head_whose_anchors_no_rules_have_is_refused():
+    """torchvision's rules have 15 anchors per cell, but not at the stride of a C4."""
+    checkpoint = translate(random_weights("detectron2_c4"), "detectron2_c4")
+    written = to_system(checkpoint, "torchvision")
+    message = (
+        r"15 anchors per cell at strides \(16,\), and torchvision has 3 at .* or 15"
+    )
+    with pytest.raises(ValueError, match=message):
+        rules_of(translate(written, "torchvision"))
+
+
 def msra_weights():
-    """A ResNet-50, as detectron2 names it and as the file that it begins with does."""
+    """A ResNet-50 under the names of detectron2, and under those of Caffe2."""
     theirs = random_weights("detectron2_torchvision")
     names = dict(zip(LAYOUTS["detectron2_msra"], theirs, strict=True))
     unused = {"conv1_b": np.zeros(64, "f4"), "fc1000_w": np.ones((1000, 2048), "f4")}
@@ -126,7 +137,7 @@ def test_mmdetection_and_torchvision_weights_are_one_network_under_two_names():
     assert len(written) == len(theirs)
 
 
-def test_a_network_that_sees_images_otherwise_is_refused():
+def test_a_network_with_other_preprocessing_is_refused():
     checkpoint = translate(random_weights("jwyang_vgg16"), "jwyang_vgg16")
     anchors = rules_of(checkpoint).anchors
     make = functools.partial(make_model, anchors, backbone="vgg16", num_logits=2)
@@ -148,12 +159,12 @@ def test_a_network_that_sees_images_otherwise_is_refused():
         ("jwyang_resnet", "BGR", (600, 1000), True),
     ],
 )
-def test_what_a_system_does_to_images_goes_with_its_weights(
+def test_the_settings_for_images_come_with_the_weights(
     system, order, sides, stride_in_1x1
 ):
     found = SYSTEMS[system]
     backbone = "vgg16" if system == "jwyang_vgg16" else "resnet50_fpn"
     options = found.options(backbone)
     assert options["preprocessing"].order == order
-    assert options["stride_in_1x1"] == stride_in_1x1
+    assert options["backbone"].stride_in_1x1 == stride_in_1x1
     assert (found.min_side, found.max_side) == sides

@@ -1,4 +1,4 @@
-"""Weights of torchvision's own detectors: the same numbers, in and out."""
+"""Weights of torchvision's detectors give the same numbers, and are written back."""
 
 import functools
 import importlib
@@ -34,7 +34,7 @@ NAMES = [
 
 @functools.cache
 def make_peer(name):
-    """The detector with random weights, norms that do something, and large scores."""
+    """The detector with random weights, norms that change numbers, and large scores."""
     torch.manual_seed(0)
     options = {"weights": None, "weights_backbone": None, "num_classes": 3}
     if "mobilenet" in name:

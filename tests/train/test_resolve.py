@@ -1,0 +1,62 @@
+"""Settings that are left open, and how often the weights of a run are read."""
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from rpn_jax import presets
+from rpn_jax.commands.flags import parse_training
+from rpn_jax.models import BackboneConfig, export_weights, make_model
+from rpn_jax.models.interop import foreign_checkpoint, read_checkpoint, write_tensors
+from rpn_jax.train import Run, TrainConfig, resolve
+from rpn_jax.train.resolve import with_parts
+
+SMALL = ["--pipeline.min-side", "64", "--pipeline.max-side", "96", "--steps", "1"]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Weights of an untrained network of 18 layers."""
+    backbone = BackboneConfig(name="resnet18_fpn", norm="frozen", out_features=8)
+    anchors = presets.pyramid().anchors
+    model = make_model(anchors, backbone=backbone, rngs=nnx.Rngs(5))
+    path = tmp_path / "weights.safetensors"
+    write_tensors(path, export_weights(model, "torchvision"))
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The files of weights that are read."""
+    paths, read = [], foreign_checkpoint.read_tensors
+
+    def counting(path):
+        paths.append(str(path))
+        return read(path)
+
+    monkeypatch.setattr(foreign_checkpoint, "read_tensors", counting)
+    return paths
+
+
+def test_a_run_reads_its_weights_once(weights, reads, tmp_path):
+    flags = ["--backbone", "resnet18_fpn", "--fpn-features", "8", *SMALL]
+    places = ["--init-weights", str(weights), "--out", str(tmp_path / "run")]
+    run = Run(parse_training([*flags, *places]))
+    run.close()
+    assert reads == [str(weights)]
+    assert run.config.weights_system == "torchvision"
+    assert run.config.frozen_stages == 2
+    expected = read_checkpoint(weights).tensors["head.deltas.kernel"]
+    np.testing.assert_array_equal(run.model.head.deltas.kernel[...], expected)
+
+
+def test_the_defaults_of_flags_need_no_file(reads):
+    config = with_parts(TrainConfig(init_weights="nowhere.npz"))
+    assert config.optimizer is not None
+    assert config.optimizer.name == "adamw"
+    assert reads == []
+
+
+def test_resolving_twice_changes_nothing():
+    for config in (TrainConfig(), TrainConfig(data="a.json", backbone="resnet18_c4")):
+        assert resolve(resolve(config)) == resolve(config)
