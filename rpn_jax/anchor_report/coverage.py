@@ -157,6 +157,7 @@ def _cover_grid(
 ) -> Float[np.ndarray, " o"]:
     """The best IoU of boxes whose images share one grid, `_BOXES_AT_ONCE` per call."""
     boxes = np.concatenate([image.boxes for image in images]).astype(np.float32)
+    # The border rules need an image size, so each box carries that of its image.
     sizes = np.repeat(
         np.array([image.image_size for image in images], np.float32),
         [len(image.boxes) for image in images],

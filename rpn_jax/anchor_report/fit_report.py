@@ -144,6 +144,7 @@ class AnchorReport(NamedTuple):
         )
         rows = [["objects", "number", "share"]]
         rows += [[name, f"{kind.sum():,}", _percent(kind)] for name, kind in kinds]
+        # Only the count is known, so a mask with as many true entries gives the share.
         unmatched = np.arange(self.num_matched_objects) < self.num_unmatched
         name = f"loses all its anchors, in {matched} images that were matched"
         return [*rows, [name, f"{self.num_unmatched:,}", _percent(unmatched)]]

@@ -44,6 +44,7 @@ def inspect_anchors(
     shapes_of = feature_shapes or _divider(anchors)
     num_images = len(images)
     images = [image for image in images if len(image.boxes)]
+    # An empty array comes first, because NumPy cannot concatenate an empty list.
     sides = np.concatenate(
         [
             np.zeros((0, 2)),
@@ -83,6 +84,7 @@ def _suggest(
     # `suggest_anchors` leaves out the rounding of corners and some of the boxes, so its
     # result is measured on all boxes before it is trusted.
     found = Suggestion(other, cover(images, other, targets, shapes_of))
+    # A higher mean can hide a loss at a threshold, so no recall may fall.
     lost = [
         (found.best_iou >= iou).mean() < (best_iou >= iou).mean()
         for iou in (*RECALL_IOUS, targets.positive_iou)

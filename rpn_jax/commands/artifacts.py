@@ -52,6 +52,7 @@ def write_evaluation(
     found = predict(
         model, source, pipeline=pipeline, config=config, batch_size=batch_size
     )
+    # Sorting by row makes the files independent of the order of the batches.
     progress = tqdm(found, "evaluating", len(source), unit="image")
     proposals = dict(sorted(progress, key=lambda pair: pair[0]))
     truths = [source.truth(row) for row in proposals]
@@ -91,6 +92,7 @@ def write_label_picture(
     batch = _batch_with_objects(source, pipeline, seed)
     image, boxes = batch.images[0], batch.gt_boxes[0]
     grid = grid_for(model, config.anchors, image.shape[:2])
+    # Training uses the same functions, so the picture shows the labels of the losses.
     matches = match_anchors(
         grid,
         boxes,

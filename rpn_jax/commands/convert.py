@@ -69,6 +69,7 @@ def main(arguments: Sequence[str]) -> str:
     kept = {}
     if options.base is not None:
         kept = read_tensors(options.base)
+        # A name that the base lacks shows another architecture, which cannot be merged.
         if foreign := sorted(tensors.keys() - kept.keys()):
             raise ValueError(
                 f"{options.base} needs to be a detector of {options.system}, got a "

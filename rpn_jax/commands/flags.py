@@ -37,6 +37,7 @@ def parse(
     Returns:
         The configuration.
     """
+    # The help is left to the final pass, which knows the defaults of every flag.
     if is_draft:
         arguments = [x for x in arguments if x not in ("-h", "--help")]
     options: dict[str, Any] = {} if default is None else {"default": default}
@@ -68,6 +69,7 @@ def parse_training(
     Returns:
         The settings, with optimizer, pipeline and rules filled in.
     """
+    # The file is read first, because its values are the defaults of all other flags.
     file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     file.add_argument("--config")
     given, rest = file.parse_known_args(arguments)

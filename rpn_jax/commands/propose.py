@@ -84,6 +84,7 @@ def main(arguments: Sequence[str]) -> str:
         config=config,
         batch_size=options.batch_size,
     )
+    # Each picture is drawn at once, so that the first ones can be checked early.
     proposals = {}
     for row, of_image in tqdm(found, "proposing", len(source), unit="image"):
         proposals[row] = _select(of_image, options)
@@ -118,6 +119,8 @@ def _load(options: ProposeConfig) -> tuple[RPN, RPNConfig, PipelineConfig]:
         )
     found = make_foreign_model(read_checkpoint(options.weights, options.system))
     _logger.info("%s", found.report)
+    # Images get the sizes that the other system uses, because its weights and anchors
+    # suit objects of that scale.
     system = SYSTEMS[found.report.system]
     pipeline = PipelineConfig(min_side=system.min_side, max_side=system.max_side)
     return found.model, found.config, pipeline

@@ -21,7 +21,7 @@ from jax import lax
 
 from ._typing import Bool, Float, Int, UInt32
 
-TILE = 32  # boxes in a tile: as many as an integer has bits
+TILE = 32  # boxes in a tile: one for each bit of a word
 # Boxes are padded to a multiple of this. The collecting form compares a strip of four
 # tiles with the boxes kept before in one go. A longer strip has longer vectors, but
 # starts more work beyond the last box that is wanted. 1 to 8 tiles were equally fast,

@@ -164,8 +164,8 @@ def _split_levels(anchors: Anchors, config: ProposalConfig) -> list[Anchors]:
 def _best_of_each_level(
     logits: Float[Array, " n"], levels: list[Anchors], config: ProposalConfig
 ) -> _Best:
-    # All levels get as many rows as the largest needs, so that one program suppresses
-    # them all; small levels are padded.
+    # Small levels are padded to the rows that the largest level needs. Then all levels
+    # have one shape, and one `vmap` suppresses in all of them.
     width = min(config.pre_nms_top_k, max(map(len, levels)))
     best, start = [], 0
     for anchors in levels:

@@ -151,10 +151,12 @@ def augment(
             (int(width), int(height)), Image.Resampling.BILINEAR, reducing_gap=2.0
         )
         pixels = np.asarray(resized)
+    # A flip exchanges the left and the right edge, so that `x0` stays below `x1`.
     x0, y0, x1, y1 = np.float64(boxes).T * np.tile(scale[::-1], 2)[:, None]
     if augmentation.flip:
         pixels = pixels[:, ::-1]
         x0, x1 = width - x1, width - x0
+    # The padding lies below and to the right, so that it moves no box.
     image = np.zeros((*shape, 3), np.uint8)
     image[:height, :width] = pixels
     return Augmented(

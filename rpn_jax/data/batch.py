@@ -105,6 +105,8 @@ class Loader:
         """
         if row < 0:
             return self._empty(shape, ReadProblem.NONE)
+        # A damaged file must not end a run, so training takes a stand-in; evaluation
+        # takes none, because it would count an image twice.
         try:
             decoded = self._source.decode(row)
             problem = ReadProblem(int(decoded.truncated))
@@ -160,6 +162,8 @@ class Loader:
         self, row: int, stand_ins: Int[np.ndarray, " n"]
     ) -> tuple[int, Decoded]:
         """The row and pixels of the first readable image after `row`, in a circle."""
+        # The search begins after the damaged image, so that damaged images far apart
+        # get different stand-ins.
         after = int(np.searchsorted(stand_ins, row, side="right"))
         for candidate in np.roll(stand_ins, -after).tolist():
             try:

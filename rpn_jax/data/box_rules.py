@@ -95,6 +95,8 @@ def fit_to_image(
     corners = np.clip(boxes.corners, 0.0, np.tile([width, height], 2))
     clipped = (np.abs(corners - boxes.corners) > _TOLERANCE).any(axis=1)
     problems.add(Problem.CLIPPED_BOX, where, int(clipped.sum()))
+    # The area of the clipped box replaces an unknown area, because the evaluation by
+    # size needs an area for each object.
     sides = corners[:, 2:] - corners[:, :2]
     wide = np.all(sides > _MIN_SIDE, axis=1)
     problems.add(Problem.THIN_BOX, where, int((~wide).sum()))

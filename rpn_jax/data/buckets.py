@@ -52,6 +52,8 @@ def fit_buckets(source: ImageSource, config: PipelineConfig) -> Buckets:
         sizes = resized_sizes(source.image_sizes[:1], config, scale)
         return Buckets((_bound(sizes, config),), None)
     sizes = resized_sizes(source.image_sizes, config, scale)
+    # An image may fit the shapes of several groups, so it takes the one of fewest
+    # pixels, and shapes that lose all their images are dropped.
     shapes = np.array(_fit_shapes(sizes, config))
     holds = (sizes[:, None] <= shapes).all(axis=-1)
     bucket = np.where(holds, shapes.prod(axis=-1), np.inf).argmin(axis=1)
@@ -86,6 +88,8 @@ def plan_epoch(
     """
     rng = np.random.default_rng((_PLAN_STREAM, seed, epoch))
     assert buckets.rows is not None
+    # `np.resize` repeats images to fill the last batch, because a smaller batch would
+    # need another compilation.
     batches = [
         np.resize(rng.permutation(rows), (-(-len(rows) // batch_size), batch_size))
         for rows in buckets.rows

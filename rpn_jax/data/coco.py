@@ -94,6 +94,8 @@ def _list_images(
     records = [r if isinstance(r, dict) else {} for r in content["images"]]
     taken = {record.get("id") for record in records if _is_number(record.get("id"))}
     free = (number for number in itertools.count(1) if number not in taken)
+    # Annotations refer to the id in the file, so it stays the key even if the image
+    # gets another number.
     images: dict[Hashable, Annotated] = {}
     for position, record in enumerate(records):
         where = f"{path.name}, images[{position}]"
@@ -168,6 +170,8 @@ def _check(rows: list[_Row], where: str, problems: Problems) -> Boxes:
         areas=np.array(areas),
         categories=np.nan_to_num(categories, nan=-1.0),
     )
+    # An unusable area becomes 0, because `fit_to_image` then computes it from the
+    # clipped box.
     boxes = drop_unreadable(boxes, where, problems)
     unknown = ~((boxes.areas > 0.0) & np.isfinite(boxes.areas))
     problems.add(Problem.OTHER_AREA, where, int(unknown.sum()))

@@ -50,6 +50,8 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     """
     ground_color = rng.integers(20, 220, 3)
     canvas = _background(rng, size, ground_color)
+    # Sides are uniform on a logarithmic scale, so that small objects are as frequent as
+    # large ones.
     number = 0 if rng.random() < _EMPTY_SHARE else int(rng.integers(1, MAX_SHAPES + 1))
     sides = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(_LARGEST * min(size)), number))
     owner = np.zeros(size, np.uint8)  # the number of the shape that is visible
@@ -214,6 +216,8 @@ def _visible_boxes(
     """The tight boxes of shapes that are visible enough, and their visible areas."""
     visible = np.bincount(owner.ravel(), minlength=len(pixels_drawn) + 1)[1:]
     labels = 1 + np.flatnonzero(visible > MIN_VISIBLE * np.array(pixels_drawn))
+    # A box ends one past the last visible pixel, because coordinates name the edges of
+    # pixels.
     boxes = np.zeros((len(labels), 4), np.float32)
     for box, label in zip(boxes, labels, strict=True):
         seen = owner == label

@@ -166,6 +166,8 @@ def _choose_folder(
     annotated: Sequence[Annotated], folders: Sequence[pathlib.Path]
 ) -> ImageFolder:
     """The folder that holds most of the probed images; the first of several."""
+    # The probed images are spread over the whole list, because a part of the images may
+    # be absent.
     probed = annotated[:: max(len(annotated) // _PROBED, 1)]
 
     def number_found(folder: ImageFolder) -> int:

@@ -81,11 +81,15 @@ class ImageFolder:
             returned.
         """
         try:
+            # The resolved path is checked first, because `..` or a link may lead out of
+            # the folder.
             path = self.root / name.replace("\\", "/")
             if not path.resolve().is_relative_to(self.root):
                 return None, Problem.OUTSIDE_FOLDER
             if path.is_file():
                 return path, None
+            # Images are often converted or renamed after annotation, so a file of the
+            # same stem is accepted if there is only one.
             alike = self._listing(path.parent).get(path.stem.casefold(), [])
             if len(alike) == 1 and alike[0].resolve().is_relative_to(self.root):
                 return alike[0], Problem.RENAMED_FILE
@@ -143,6 +147,8 @@ def decode_image(path: pathlib.Path, header: Header) -> Decoded:
         ImageError: the file cannot be decoded, or its size differs from `header`.
     """
     try:
+        # Boxes and batch shapes rely on the header, so a file whose size has changed
+        # since is rejected.
         with Image.open(path) as image:
             truncated = _load(image)
             if (image.height, image.width) != header.stored_size:

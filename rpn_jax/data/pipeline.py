@@ -77,6 +77,8 @@ def train_batches(
             "train_batches needs a seed and a start_step of at least 0, got "
             f"{seed} and {start_step}."
         )
+    # Batches are planned over all processes, so that each of them has the same batch
+    # shape at the same step.
     share = _share(batch_size, process_index, process_count)
     buckets = fit_buckets(source, config)
     loader = Loader(source, config)
@@ -187,6 +189,8 @@ def _locate_in_epochs(
         functools.partial(plan_epoch, buckets, batch_size, seed)
     )
     length = sum(-(-len(rows) // batch_size) for rows in buckets.rows)
+    # A plan lists rows alone, so the bucket of each row is stored, which gives the
+    # shape of its batch.
     bucket_of = np.zeros(sum(map(len, buckets.rows)), np.int64)
     for bucket, rows in enumerate(buckets.rows):
         bucket_of[rows] = bucket

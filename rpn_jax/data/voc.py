@@ -44,11 +44,14 @@ def read_voc(
     problems = Problems()
     files = _list_files(root, split, problems)
     parsed = [(file, _parse(file, problems)) for file in files]
+    # Damaged files count too, so that repairing one does not change the numbers of
+    # other images.
     annotated = [
         _read_image(number, file, tree, problems)
         for number, (file, tree) in enumerate(parsed, start=1)
         if tree is not None
     ]
+    # The first candidate wins a tie, so the layout of VOC comes before other layouts.
     candidates = [
         root / "JPEGImages",
         root / "images",
@@ -169,6 +172,7 @@ def _read_boxes(
         areas=np.zeros(len(objects)),
         categories=np.array([names.index(name) for name in names], float),
     )
+    # Corners are ordered before the shift, because only the upper left corner moves.
     boxes = order_corners(drop_unreadable(boxes, where, problems), where, problems)
     return boxes._replace(corners=boxes.corners - (1.0, 1.0, 0.0, 0.0))
 

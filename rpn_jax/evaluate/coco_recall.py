@@ -23,6 +23,8 @@ def count_by_coco(overlaps: Overlaps) -> Float[np.ndarray, "t s l"]:
     num_objects = in_sizes(objects.areas).sum(axis=1)
     if not len(objects.boxes):
         return found
+    # The library returns shares, so they are multiplied by the number of objects and
+    # rounded to whole counts.
     truth = _dataset(objects.boxes, objects.image, objects.areas)
     for row, limit in enumerate(CURVE_LIMITS):
         kept = candidates.rank < limit
@@ -41,6 +43,7 @@ def _recall(truth: COCO, candidates: Candidates) -> Float[np.ndarray, "t s"]:
         ranges={size: list(limits) for size, limits in SIZES.items() if size != "all"},
         print_function=lambda *_: None,
     )
+    # Categories are ignored, because the proposals are class-agnostic.
     evaluation.params.useCats = 0
     evaluation.params.maxDets = [CURVE_LIMITS[-1]]
     evaluation.params.iouThrs = np.array(IOU_THRESHOLDS)

@@ -25,6 +25,8 @@ def count_by_detectron2(overlaps: Overlaps) -> Float[np.ndarray, "t s l"]:
     pairs = Pairs(*(column[order] for column in pairs))
     thresholds = np.array(IOU_THRESHOLDS)[:, None]
     found = np.zeros((len(IOU_THRESHOLDS), len(SIZES), len(CURVE_LIMITS)))
+    # Each size is paired separately, because detectron2 lets objects of other sizes
+    # take no proposal.
     for size, in_size in enumerate(in_sizes(objects.areas)):
         of_size = pairs.where(in_size[pairs.object_row])
         ranks = candidates.rank[of_size.candidate_row]

@@ -103,6 +103,8 @@ def _of_image(
     # After sorting by score, the position of a proposal is its rank.
     order = np.argsort(-image.scores, kind="stable")[:limit]
     boxes = image.boxes[order].astype(float)
+    # Only pairs that may count are kept, because all pairs of a data set would need too
+    # much memory.
     is_object = ~truth.is_ignored
     objects = truth.boxes[is_object].astype(float)
     iou = _pairwise_iou(objects, boxes)

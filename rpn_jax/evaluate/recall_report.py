@@ -136,6 +136,8 @@ class Report(NamedTuple):
         rows = [self._row(self.coco, name, "all", iou) for name, iou in ious]
         bounds = (("small", " (to 32² px)"), ("medium", " (to 96² px)"), ("large", ""))
         rows += [self._row(self.coco, f"AR {size}{end}", size) for size, end in bounds]
+        # Sizes without objects get no row here, because many of these ranges are empty
+        # in a small data set.
         rows += [
             self._row(self.detectron2, f"AR {size}, detectron2", size)
             for size, number in zip(SIZES, self.num_objects, strict=True)

@@ -49,6 +49,7 @@ class Backbone(nnx.Module):
         self.stages = trunk.stages
         self.frozen_stages = frozen_stages
         self.fpn = fpn
+        # The pyramid appends a subsampled map, whose stride is twice the coarsest one.
         if fpn is None:
             self.strides = trunk.strides[-1:]
             self.out_features = trunk.widths[-1]
@@ -67,6 +68,7 @@ class Backbone(nnx.Module):
         for number, stage in enumerate(self.stages, start=1):
             for step in stage:
                 x = step(x) if callable(step) else self.body[step](x)
+            # A stopped gradient saves the backward pass through the frozen stages.
             if number <= self.frozen_stages:
                 x = jax.lax.stop_gradient(x)
             maps.append(x)
@@ -90,8 +92,8 @@ def make_backbone(
 
     Args:
         backbone: name in `BACKBONES`, or settings if any differs from its default.
-        dtype: dtype of the computation, bfloat16 for example; None uses that of the
-            images. Parameters are float32.
+        dtype: dtype of the computation, bfloat16 for example; None uses the dtype of
+            the images. Parameters are float32.
         rngs: source of randomness for the parameters.
 
     Returns:

@@ -38,7 +38,7 @@ class BackboneSpec:
         head_features: default number of channels of the head's 3x3 convolutions. None
             uses the number of the feature maps' channels, but at most 512.
         has_norms: whether convolutions are followed by norms.
-        norm: default kind of these norms.
+        norm: default kind of norm.
         has_bottlenecks: whether its blocks can stride in a 1x1 convolution.
         has_stem_pool: whether its stem ends with a max pooling that can be unpadded.
     """
@@ -57,7 +57,7 @@ class BackboneSpec:
 
     @property
     def has_pyramid(self) -> bool:
-        """Whether there is a pyramid, so maps of several strides."""
+        """Whether there is a pyramid, and hence maps of several strides."""
         return self.pyramid_maps is not None
 
 

@@ -23,9 +23,9 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 # Cells of the result, over all images, that one matmul of a kernel gradient sums over.
 # Smaller bands make thin matmuls; the patches of larger ones leave the cache. On two
-# busy CPU cores and maps of 64 channels with 44 to 111 million numbers in their patches,
-# bands of 2,048 took up to 1.8 times as long as the best of 512, 2,048 and 8,192. XLA's
-# gradient took three times as long or more.
+# busy CPU cores, and maps of 64 channels with 44 to 111 million numbers in their
+# patches, bands of 2,048 took up to 1.8 times as long as the best of 512, 2,048 and
+# 8,192. XLA's gradient took three times as long or more.
 BAND = 2048
 
 # Numbers in all patches (windows of the input) up to which the gradient of a dense

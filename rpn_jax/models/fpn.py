@@ -1,4 +1,4 @@
-"""The feature pyramid: maps of all strides that have seen what the coarsest has."""
+"""The feature pyramid, which adds coarse feature maps to finer ones."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class FPN(nnx.Module):
 
     Each map goes through a 1x1 convolution, is added to the upsampled coarser sum, and
     the sum is smoothed by a 3x3 convolution. See "Feature Pyramid Networks" by Lin et
-    al. (https://arxiv.org/abs/1612.03144). The result equals that of torchvision's
+    al. (https://arxiv.org/abs/1612.03144). It computes the same maps as torchvision's
     `FeaturePyramidNetwork` with `LastLevelMaxPool`.
 
     If the trunk has group norms, the convolutions have them too, and no bias. They have
@@ -58,6 +58,7 @@ class FPN(nnx.Module):
             return Sequential([conv])
 
         self.inner_blocks = nnx.List([block(width, 1) for width in widths])
+        # An empty finest block keeps the numbers in the names of the other blocks.
         smooth = [block(out_features, 3) for _ in widths[not smooths_finest :]]
         first = [] if smooths_finest else [Sequential([])]
         self.layer_blocks = nnx.List(first + smooth)
@@ -92,6 +93,7 @@ def _upsample(
     """
     if coarse.shape[1:3] == fine.shape[1:3]:
         return coarse
+    # Broadcasting repeats cells without a gather, whose gradient would be a scatter.
     b, h, w, c = coarse.shape
     twice = jnp.broadcast_to(coarse[:, :, None, :, None, :], (b, h, 2, w, 2, c))
     return twice.reshape(b, 2 * h, 2 * w, c)[:, : fine.shape[1], : fine.shape[2]]

@@ -59,9 +59,10 @@ class Conv(nnx.Module):
             groups: 1, or `inputs` for a depthwise convolution.
             use_bias: whether there is a bias, which starts at 0.
             gain: factor of the weights' variance: 2 before a ReLU, 1 elsewhere.
-            dtype: dtype of the computation; None uses that of the maps.
+            dtype: dtype of the computation; None uses the dtype of the maps.
             rngs: source of randomness for the parameters.
         """
+        # Parameters are float32 for any dtype, so that small updates are not lost.
         draw = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
         shape = (size, size, inputs // groups, outputs)
         self.kernel = nnx.Param(draw(rngs.params(), shape, jnp.float32))
@@ -84,7 +85,7 @@ class Builder(NamedTuple):
     Attributes:
         norm: `"frozen"` for batch norms with the statistics of pretrained weights,
             which are not trained; `"group"` for group norms, to train from scratch.
-        dtype: dtype of the computation; None uses that of the images.
+        dtype: dtype of the computation; None uses the dtype of the images.
         rngs: source of randomness for the parameters.
         epsilon: number that frozen norms add to variances.
         stride_in_1x1: whether bottlenecks stride in their first 1x1 convolution, as in

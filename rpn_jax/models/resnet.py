@@ -112,7 +112,7 @@ def resnet(build: Builder, depth: int, *, num_stages: int = 5) -> Trunk:
     pool = unpadded_pool if build.unpadded_pool else POOL
     stages: list[tuple[Step, ...]] = [("conv1", "bn1", jax.nn.relu, pool)]
     widths, inputs = [64], 64
-    # In all stages but the first of these, the first block halves the map.
+    # The first block of every stage but `layer1` halves the map.
     for i in range(num_stages - 1):
         blocks = []
         for j in range(NUM_BLOCKS[depth][i]):
@@ -122,6 +122,7 @@ def resnet(build: Builder, depth: int, *, num_stages: int = 5) -> Trunk:
         layers[f"layer{i + 1}"] = Sequential(blocks)
         stages.append((f"layer{i + 1}",))
         widths.append(inputs)
+    # The stem reduces the image by 4 and `layer1` keeps that, so two strides are equal.
     return Trunk(
         layers=nnx.Dict(layers),
         stages=tuple(stages),

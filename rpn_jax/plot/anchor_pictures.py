@@ -169,6 +169,7 @@ def plot_heat(
         draw_heat(ax, level, heat, limits=limits)
         ax.set(xlim=(0, width), ylim=(height, 0))
         ax.set_title(f"cells of {level.stride[0]} px: up to {heat.max():.2f}", size=9)
+    # One scale serves all images, because they share the limits of the values.
     bar = figure.colorbar(axes[0].images[-1], ax=axes, shrink=0.8, pad=0.01)
     bar.set_label(f"{name}, highest in each cell")
     return figure
@@ -193,6 +194,8 @@ def _counted(
 
 def _draw_ignored(ax: Axes, grid: AnchorGrid, ignored: Bool[np.ndarray, " n"]) -> None:
     """Marks every cell that has an ignored anchor."""
+    # One mark stands for all ignored anchors of a cell, because they have the same
+    # origin.
     parts = np.split(ignored, np.cumsum(grid.level_sizes)[:-1])
     places = []
     for level, part in zip(grid.levels, parts, strict=True):

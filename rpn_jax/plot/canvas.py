@@ -102,6 +102,8 @@ def draw_boxes(
     # The columns are the corners in a circle, from the top left back to the top left.
     boxes = np.asarray(boxes)
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3, 0, 1]].reshape(-1, 5, 2)
+    # One collection draws all boxes, because thousands of separate rectangles would be
+    # slow.
     lines = LineCollection(
         list(corners),
         colors=color or IGNORED,  # a legend needs a colour even without a box

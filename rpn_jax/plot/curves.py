@@ -68,6 +68,8 @@ def smooth(values: Float[np.ndarray, " t"], window: float) -> Float[np.ndarray, 
     """
     decay = 1.0 - 1.0 / window
     total = weight = 0.0
+    # A value that is not finite adds no weight, so that the last average stays in
+    # place.
     averages = np.full(len(values), np.nan)
     for i, value in enumerate(values.tolist()):
         if np.isfinite(value):

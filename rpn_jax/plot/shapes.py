@@ -108,6 +108,8 @@ def draw_best_iou(ax: Axes, report: AnchorReport) -> None:
         best = report.suggestion.best_iou
         style = {"histtype": "step", "color": canvas.FOUND, "lw": 2}
         ax.hist(best, bins, label=f"suggested anchors, mean {_mean(best)}", **style)
+    # The line marks the IoU of positive anchors, because no anchor reaches it for the
+    # boxes on its left.
     threshold = report.targets.positive_iou
     ax.axvline(threshold, color="black", lw=1.2, ls="--")
     ax.text(threshold, 1.0, " positive", va="top", transform=ax.get_xaxis_transform())

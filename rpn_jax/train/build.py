@@ -40,6 +40,7 @@ def build_model(config: ResolvedConfig) -> RPN:
         The network. It has group norms if it is trained from scratch, otherwise the
         norms that the pretrained weights of the backbone have.
     """
+    # Frozen norms need pretrained statistics, so other runs have group norms.
     has_norms = backbone_spec(config.backbone).has_norms
     is_group = has_norms and config.init_weights is None
     backbone = BackboneConfig(
@@ -74,6 +75,8 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     """
     places = RunFolder(folder)
     config = read_config(ResolvedConfig, places.config)
+    # The optimizer serves only as a template of the saved state, so the length of its
+    # schedule does not matter.
     schedule = make_schedule(config.optimizer, config.lr, 1)
     optimizer = make_optimizer(config.optimizer, schedule)
     graphdef, state = init_state(build_model(config), optimizer, make_mesh())

@@ -58,6 +58,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     """`value` as a `kind`: objects become dataclasses, and lists become tuples."""
     dataclass: Any = next(filter(dataclasses.is_dataclass, _members(kind)), None)
     if dataclass is not None and isinstance(value, dict):
+        # The path of a field is passed down the recursion, so that errors can name it.
         hints = typing.get_type_hints(dataclass)
         if unknown := sorted(value.keys() - hints.keys()):
             raise ValueError(
@@ -65,6 +66,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             )
         fields = {k: _build(hints[k], v, f"{where}.{k}") for k, v in value.items()}
         return dataclass(**fields)
+    # JSON has no tuples, so lists are converted before the type is checked.
     value = _tuples(value)
     if not is_bearable(value, kind, conf=_INT_IS_FLOAT):
         raise ValueError(f"{where} needs a value of type {kind}, got {value!r}.")

@@ -28,6 +28,7 @@ class MetricsLog:
         folder = pathlib.Path(folder)
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= step]
+        # The file is replaced atomically, so that a kill here keeps the history.
         with replace_file(self.path) as draft:
             draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a")

@@ -64,6 +64,7 @@ def make_schedule(
     """
     warmup = min(config.warmup_steps, num_steps // 2)
     rest = num_steps - warmup
+    # `join_schedules` restarts the count after the warm-up, so decays do so too.
     if config.schedule == "cosine":
         main = optax.cosine_decay_schedule(learning_rate, max(rest, 1))
     elif config.schedule == "step":
@@ -134,6 +135,7 @@ def _make_update(
             weight_decay=config.weight_decay,
             mask=_is_kernel,
         )
+    # SGD adds the decay before the momentum, as in PyTorch and Caffe.
     if config.name == "sgd":
         return optax.chain(
             optax.add_decayed_weights(config.weight_decay, mask=_is_kernel),

@@ -72,6 +72,7 @@ class Run:
         self.sources = open_sources(resolved)
         self.config = set_ignore_rule(resolved, self.sources.train)
         self.num_steps = count_steps(self.config, self.sources.train)
+        # The data is read first, so that a run with faulty settings leaves no folder.
         self.folder = RunFolder(self.config.out)
         self.folder.claim(self.config)
         log_problems(*self.sources)
@@ -87,6 +88,7 @@ class Run:
         self._optimizer = make_optimizer(config.optimizer, self._schedule)
         self._graphdef, self._state = init_state(model, self._optimizer, self._mesh)
         self._store = CheckpointStore(self.folder.checkpoints)
+        # The initial state provides the shapes and shardings of the restored one.
         if restored := self._store.restore(self._state):
             self._state = restored.state
             _logger.info("Resumed after step %d.", restored.step)
@@ -121,9 +123,11 @@ class Run:
             batch = next(batches)
             program = programs[batch.images.shape[1:3]]
             self._state, metrics = program(self._state, put_batch(batch, self._mesh))
+            # Metrics stay on the device, so that the host does not wait for each step.
             window.add(metrics)
             tally.add(batch)
             is_last = done == self.num_steps
+            # Metrics are logged before the check, so that the log shows a divergence.
             if done % config.log_every == 0 or is_last:
                 values = window.close() | {"lr": self._learning_rate(done - 1)}
                 log.write(done, values)
@@ -163,6 +167,8 @@ class Run:
             config=self.config.rpn,
             accumulate=self.config.accumulate,
         )
+        # An empty batch of each bucket's shape is enough for compiling, and donation
+        # lets XLA reuse the memory of the old state.
         source, pipeline = self.sources.train, self.config.pipeline
         rows, size = num_gt_rows(source, pipeline), self.config.batch_size
         programs = {}

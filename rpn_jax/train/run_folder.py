@@ -52,6 +52,7 @@ class RunFolder:
                 f"train needs a folder without a run, got {self.path}. Pass --resume "
                 "to continue it, or another --out."
             )
+        # One error lists all changed settings, so that they are corrected together.
         before = dataclasses.asdict(read_config(ResolvedConfig, self.config))
         now = dataclasses.asdict(config)
         changed = [k for k in now if k not in _FREE and now[k] != before[k]]

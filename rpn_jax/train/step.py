@@ -111,6 +111,7 @@ def make_train_step(
     loss = functools.partial(_loss, graphdef, config)
 
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, StepMetrics]:
+        # The key depends on the step alone, so a resumed run draws the same samples.
         key_of_step = jax.random.fold_in(key, state.step)
         gradients, outs = _gradients(loss, state, key_of_step, batch, accumulate)
         after = _updated(state, gradients, optimizer)
@@ -162,6 +163,7 @@ def _gradients(
     if accumulate == 1:
         return gradients_of(whole)
 
+    # The scan holds the activations of only one part at a time, which saves memory.
     def add(total, part):
         gradients, out = gradients_of(part)
         return jax.tree.map(jnp.add, total, gradients), out

@@ -1,4 +1,4 @@
-"""The whole network: its shapes, what of it is trained, and what is refused."""
+"""The whole network: its shapes, its trained parameters, and refused options."""
 
 import functools
 from typing import get_args
@@ -19,7 +19,6 @@ from rpn_jax.models import (
     make_model,
 )
 from rpn_jax.models.interop import SYSTEMS, SystemName
-from rpn_jax.train.train_config import BackboneName
 
 SIZES = np.array([[40.0, 64.0], [33.0, 47.0]], np.float32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), dtype=np.uint8)
@@ -32,8 +31,7 @@ def make(name="tiny_fpn", dtype=None, **settings):
     return make_model(anchors, backbone=backbone, dtype=dtype, rngs=nnx.Rngs(0))
 
 
-def test_the_names_of_backbones_and_systems_are_those_of_their_tables():
-    assert set(get_args(BackboneName)) == set(BACKBONES)
+def test_all_systems_are_on_offer():
     assert set(get_args(SystemName)) == set(SYSTEMS)
 
 
@@ -63,7 +61,8 @@ def test_strides_and_widths_are_those_of_the_maps(name):
     assert model.head.convs[0].out_features <= 512
 
 
-NUMBERS = {  # of torchvision's trunks: what frozen norms hold is not counted
+# Parameters of torchvision's trunks, without the constants of frozen norms.
+NUMBERS = {
     "vgg16": 14_714_688,
     "resnet18_c4": 2_782_784 - 4_480,
     "resnet50_fpn": 23_454_912 + 3_344_384,

@@ -23,7 +23,7 @@ LAYERS = [f"layer{i}" for i in range(1, 5)]
 
 
 def randomize(model, seed=0):
-    """Norms that do something, and biases that are not 0."""
+    """Adds random numbers to norms and biases, which would be 1 or 0 otherwise."""
     rng = np.random.default_rng(seed)
     for path, variable in nnx.iter_graph(model):
         if isinstance(variable, nnx.Variable) and path[-1] != "kernel":
@@ -32,7 +32,7 @@ def randomize(model, seed=0):
 
 
 def make_peer(name):
-    """The `BackboneWithFPN`, or the layers up to the only map."""
+    """Makes torchvision's `BackboneWithFPN`, or the layers up to the only map."""
     frozen = torchvision.ops.FrozenBatchNorm2d
     if name == "vgg16":
         return torchvision.models.vgg16(weights=None).features[:30]

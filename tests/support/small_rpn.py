@@ -18,7 +18,7 @@ RULES = rpn_jax.RPNConfig(
 
 
 def make_rpn(seed=0, frozen_stages=0):
-    """Two convolutions of stride 8 in all, and a head on 6 channels."""
+    """Makes two convolutions with a stride of 8 together, and a head on 6 channels."""
     rngs = nnx.Rngs(seed)
     build = Builder(norm="group", dtype=None, rngs=rngs)
     layers = {
@@ -36,7 +36,7 @@ def make_rpn(seed=0, frozen_stages=0):
 
 
 def make_batch(size=4, seed=0, shape=(32, 40), rows=3):
-    """Images of noise with some boxes; the last row of each is a crowd or padding."""
+    """Makes noise images with boxes; the last row is an ignored region or padding."""
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 20, (size, rows, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(6, 12, (size, rows, 2))], 2)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from .._typing import Bool, Float, ImageSize
 from ..anchors import AnchorLevel
+from ..boxes import area
 
 FAR = 1e30  # pixels; an edge here overlaps nothing, and stays finite in differences
 _TINY = 1e-30  # keeps an empty union from dividing by zero
@@ -77,7 +78,7 @@ def fit_level(
     """
     edges = make_edges(level, masks, pixel_offset)
     x, y = (side.max(axis=2) for side in shared_sides(edges, boxes, pixel_offset))
-    areas = edges.area[:, None], box_areas(boxes, pixel_offset)[None, :]
+    areas = edges.area[:, None], area(boxes, pixel_offset=pixel_offset)[None, :]
     return LevelFit(level, edges, x, y, iou_from_areas(x * y, *areas))
 
 
@@ -125,7 +126,7 @@ def flatten_levels(levels: list[jax.Array]) -> jax.Array:
 def make_edges(level: AnchorLevel, masks: AxisMasks, pixel_offset: float) -> Edges:
     """The edges of a level, inverted where a column or row is not kept."""
     (left, right), (top, bottom) = level.x_edges(), level.y_edges()
-    area = [
+    areas = [
         (x1 - x0 + pixel_offset) * (y1 - y0 + pixel_offset)
         for x0, y0, x1, y1 in level.cell
     ]
@@ -134,7 +135,7 @@ def make_edges(level: AnchorLevel, masks: AxisMasks, pixel_offset: float) -> Edg
         right=jnp.where(masks[0], right, -FAR),
         top=jnp.where(masks[1], top, FAR),
         bottom=jnp.where(masks[1], bottom, -FAR),
-        area=jnp.array(area, jnp.float32),
+        area=jnp.array(areas, jnp.float32),
     )
 
 
@@ -156,14 +157,6 @@ def grid_overlap(
     """Square pixels that each box shares with every anchor of a level."""
     x, y = shared_sides(edges, boxes, pixel_offset)
     return y[:, :, :, None] * x[:, :, None, :]
-
-
-def box_areas(
-    boxes: Float[jax.Array, "m 4"], pixel_offset: float
-) -> Float[jax.Array, " m"]:
-    """Areas of boxes that are finite already; 0 for inverted ones."""
-    sides = jnp.maximum(boxes[:, 2:] - boxes[:, :2] + pixel_offset, 0.0)
-    return sides[:, 0] * sides[:, 1]
 
 
 def shared_length(

@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Bool, Float, Int
-from ..boxes import is_proper
+from ..boxes import area, is_proper
 from ..config import TargetConfig
 from .axes import (
     LevelFit,
-    box_areas,
     flatten_levels,
     grid_overlap,
     iou_from_areas,
@@ -119,7 +118,7 @@ def _force_kept(
         for fit, kept in zip(fits, is_kept, strict=True)
     ]
     most = [overlap.max(axis=(2, 3)) for overlap in overlaps]
-    areas = box_areas(boxes, config.pixel_offset)[None]
+    areas = area(boxes, pixel_offset=config.pixel_offset)[None]
     shapes = zip(most, fits, strict=True)
     ious = [iou_from_areas(x, fit.edges.area[:, None], areas) for x, fit in shapes]
     # As arrays, so that the maximum and the values equal to it are the same bits.
@@ -150,7 +149,7 @@ def _share(
         height = shared_length(top, bottom, top, bottom, offset)
         whole = (height[:, :, None] * width[:, None, :])[:, None]
     else:
-        whole = box_areas(regions, offset)[None, :, None, None]
+        whole = area(regions, pixel_offset=offset)[None, :, None, None]
     overlap = grid_overlap(fit.edges, regions, offset)
     return overlap / jnp.where(whole > 0.0, whole, 1.0)
 

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Bool, Float, Int
+from ..boxes import area
 from .association import LevelBest
-from .axes import LevelFit, box_areas, iou_from_areas, shared_length, shared_sides
+from .axes import LevelFit, iou_from_areas, shared_length, shared_sides
 
 
 def best_by_reduction(
@@ -22,7 +23,7 @@ def best_by_reduction(
         pixel_offset: added to `x1 - x0` to get the width.
     """
     x0, y0, x1, y1 = (boxes[:, i, None, None] for i in range(4))
-    box_area = box_areas(boxes, pixel_offset)[:, None, None, None]
+    box_area = area(boxes, pixel_offset=pixel_offset)[:, None, None, None]
 
     def larger(a, b):
         # Ties go to the lower row, whatever the order of the reduction.

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from .._typing import Bool, Float, Int
 from ..anchors import AnchorLevel
+from ..boxes import area
 from .association import LevelBest
-from .axes import LevelFit, box_areas, iou_from_areas
+from .axes import LevelFit, iou_from_areas
 from .cpu_canvas import (
     Canvas,
     Index,
@@ -103,7 +104,7 @@ def _best_of_group(
     """The same for levels that share a loop and the size of its window."""
     window = _window_shape([fit.level for fit in fits], floor, pixel_offset)
     canvas = make_canvas(fits, margin=window[0])
-    areas = box_areas(boxes, pixel_offset)
+    areas = area(boxes, pixel_offset=pixel_offset)
     plan = _plan_windows(canvas, boxes, areas, pixel_offset, floor)
     num_pairs = plan.next_pair.shape[0] - 1
 

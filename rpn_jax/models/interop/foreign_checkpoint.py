@@ -55,6 +55,8 @@ def read_checkpoint(path: str | pathlib.Path, system: str | None = None) -> Chec
         translated = translate(tensors, name)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    # Files of this library have its own names, so a tensor tells the original system,
+    # which determines the preprocessing.
     if origin is not None and system is None:
         return translated._replace(
             path=str(path), system=_checked(bytes(origin).decode())

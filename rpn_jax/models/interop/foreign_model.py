@@ -110,6 +110,7 @@ def make_empty_model(
     spec = backbone_spec(backbone)
     # Frozen norms have statistics, group norms have none.
     has_frozen = not spec.has_norms or any(x.endswith(".mean") for x in tensors)
+    # Names and shapes determine the options, because files do not describe the network.
     pyramid = "backbone.fpn.inner_blocks.0.0.kernel"
     convs = [x for x in tensors if re.fullmatch(r"head\.convs\.\d+\.kernel", x)]
     config = BackboneConfig(

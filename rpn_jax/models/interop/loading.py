@@ -92,6 +92,7 @@ def import_weights(model: RPN, checkpoint: Checkpoint) -> LoadReport:
             f"{expected}, and the network has {model.preprocessing}. Make the network "
             "with make_model and SYSTEMS[system].options(backbone)."
         )
+    # All tensors are checked before any is set, so an error changes nothing.
     variables = dict(variables_of(model))
     report = match_variables(variables, checkpoint)
     for name in variables.keys() & checkpoint.tensors.keys():
@@ -123,6 +124,8 @@ def match_variables(
             f", and the network needs {_examples(list(variables))}. Choose a file with "
             "weights of this backbone."
         )
+    # Missing tensors are reported before wrong shapes, because they reveal a wrong
+    # backbone more clearly.
     _check_parts(checkpoint, loaded, missing)
     for name in loaded:
         _check_shape(checkpoint, name, variables[name].get_value().shape)

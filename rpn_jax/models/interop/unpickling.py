@@ -118,6 +118,7 @@ def load_arrays(file: BinaryIO) -> Any:
         ValueError: the pickle contains anything else, or is damaged.
     """
     try:
+        # Latin-1 maps each byte to one character, so the bytes of Python 2 survive.
         return _plain(_Unpickler(file, encoding="latin1").load())
     except Exception as error:  # a hostile file can raise anything
         raise ValueError(str(error) or type(error).__name__) from error

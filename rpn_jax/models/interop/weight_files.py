@@ -178,10 +178,12 @@ def _write_safetensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) ->
         kind = "BOOL" if x.dtype == bool else f"{x.dtype.kind.upper()}{8 * x.itemsize}"
         offsets = (start, start := start + x.nbytes)
         header[name] = {"dtype": kind, "shape": x.shape, "data_offsets": offsets}
+    # Spaces pad the header to a multiple of eight bytes, which aligns the arrays.
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
+        # Each array is converted only when it is written, so at most one copy exists.
         for _, x in arrays:
             file.write(x.astype(x.dtype.newbyteorder("<"), order="C", copy=False).data)
 
