@@ -44,9 +44,10 @@ class TargetConfig:
             does, so a box may lose the anchors that it forced. False applies it before.
         ignore_padding: ignores the anchors of cells that begin beyond the image.
         ignore_iof: ignores every anchor whose intersection with an ignored region is
-            more than this share of the foreground; None lets ignored regions have no
-            effect. `rpn-jax train` sets 0.5 when the data has crowds and this is None;
-            `--no-ignore-crowds` prevents it, and a value that was set is kept.
+            more than this share of the foreground. None gives ignored regions no
+            effect. If the data has crowds and this is None, `rpn-jax train` sets 0.5
+            and says so; a value that was set is kept, and `--no-ignore-crowds` keeps
+            None.
         ignore_wrt_candidates: which area is the foreground of `ignore_iof`: the
             anchor's (True) or the ignored region's (False).
         num_samples: number of anchors per image that the losses see.
@@ -117,8 +118,8 @@ class LossConfig:
             takes it from its `targets`.
         box_loss: `"smooth_l1"` on the deltas, or `"giou"`, `"diou"`, `"ciou"` on the
             decoded boxes.
-        beta: absolute difference at which smooth L1 turns from a parabola into a line;
-            0 is L1. The `sigma` of py-faster-rcnn is `beta = 1 / sigma ** 2`.
+        beta: absolute difference at which smooth L1 turns from a parabola into a line.
+            With 0 it is L1. The `sigma` of py-faster-rcnn is `beta = 1 / sigma ** 2`.
         focal_gamma: focusing exponent of focal loss; None uses cross entropy.
         focal_alpha: weight of positives in focal loss, where negatives weigh
             `1 - focal_alpha`; None weighs both by 1.
@@ -272,8 +273,8 @@ class RPNConfig:
                 require(
                     own in (field.default, value),
                     f"RPNConfig needs one {field.name} for all stages, got {value} in "
-                    f"targets and {own} in {name}. Set it in targets alone; {name} "
-                    "takes it over.",
+                    f"targets and {own} in {name}. Set it in targets; {name} takes it "
+                    f"over if it has the default of {field.default}.",
                 )
                 shared[field.name] = value
         return shared

@@ -134,7 +134,7 @@ def test_names_that_do_not_exist_are_refused(config, settings):
     [
         (
             {"losses": LossConfig(delta_weights=(10, 10, 5, 5))},
-            "one delta_weights .* in losses. Set it in targets",
+            "one delta_weights .* in losses. Set it in targets; losses takes",
         ),
         (
             {"proposals": ProposalConfig(pixel_offset=1.0)},

@@ -116,7 +116,7 @@ def test_the_settings_that_another_system_needs_are_reported(tmp_path, capsys):
     write_tensors(tmp_path / "start.npz", random_weights("detectron2_fpn"))
     convert(tmp_path / "start.npz", tmp_path / "there.npz", "--system", "torchvision")
     said = capsys.readouterr().out
-    assert "needs stride_in_1x1 True in place of False" in said
+    assert "needs stride_in_1x1 True instead of False" in said
     assert "order='BGR'" in said
 
 
