@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 # Nearly all the time of the tests is compilation. Without LLVM's optimisations XLA
-# compiles the same operations three to five times faster. Set RPN_JAX_TEST_OPTIMIZED=1
+# compiles the same operations two to five times faster. Set RPN_JAX_TEST_OPTIMIZED=1
 # to compile as users do; continuous integration tests the core in that way as well.
 FAST_TO_COMPILE = [
     "--xla_backend_optimization_level=0",
