@@ -16,5 +16,7 @@ from .loading import load_weights as load_weights
 from .systems import SYSTEMS as SYSTEMS
 from .systems import System as System
 from .systems import SystemName as SystemName
+from .systems import padded_size as padded_size
+from .systems import resized_size as resized_size
 from .weight_files import read_tensors as read_tensors
 from .weight_files import write_tensors as write_tensors

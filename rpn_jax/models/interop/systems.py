@@ -12,6 +12,13 @@ from ..backbone_config import BackboneConfig, backbone_config
 from ..backbone_registry import default_anchors
 from ..preprocessing import IMAGENET, Preprocessing
 from . import layouts
+from .image_sizes import (
+    SizeRule,
+    detectron2_size,
+    jwyang_size,
+    mmdetection_size,
+    torchvision_size,
+)
 from .names import Rule
 
 DETECTRON2 = Preprocessing(
@@ -34,6 +41,8 @@ class System:
         min_side: pixels to which it resizes the shorter side of an image, if the longer
             side permits.
         max_side: pixels that the longer side does not exceed.
+        size_rule: computes the size of the resized image, as the system rounds it.
+        padding_multiple: each side of an image is padded to a multiple of this.
         stride_in_1x1: whether bottlenecks stride in their first 1x1 convolution.
         unpadded_pool: whether the stem of a ResNet pools without padding.
         epsilon: number that its batch norms add to variances.
@@ -49,6 +58,8 @@ class System:
     preprocessing: Preprocessing = IMAGENET
     min_side: int = 800
     max_side: int = 1333
+    size_rule: SizeRule = torchvision_size
+    padding_multiple: int = 32
     stride_in_1x1: bool = False
     unpadded_pool: bool = False
     epsilon: float = 1e-5
@@ -117,11 +128,13 @@ _DETECTRON2_FPN = System(
     + layouts.DETECTRON2_HEAD,
     preset=presets.detectron2_fpn,
     preprocessing=DETECTRON2,
+    size_rule=detectron2_size,
     stride_in_1x1=True,
 )
 _MMDETECTION = System(
     rules=_under("backbone.", layouts.RESNET) + layouts.MMDETECTION,
     preset=presets.mmdet_fpn,
+    size_rule=mmdetection_size,
 )
 _JWYANG_VGG16 = System(
     rules=(("backbone.body.{i}", "RCNN_base.{i}"), *layouts.JWYANG_HEAD),
@@ -130,6 +143,8 @@ _JWYANG_VGG16 = System(
     preprocessing=JWYANG,
     min_side=600,
     max_side=1000,
+    size_rule=jwyang_size,
+    padding_multiple=1,
     is_split=True,
 )
 _RPN_JAX = System(
@@ -170,15 +185,19 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
             rules=_under("backbone.", layouts.DETECTRON2_TRUNK)
             + layouts.DETECTRON2_HEAD,
             preset=presets.detectron2_c4,
+            padding_multiple=1,
         ),
         # The classifiers from which detectron2's detectors are trained.
         "detectron2_msra": System(
             rules=_under("", layouts.CAFFE2_RESNET),
             leaves=layouts.CAFFE2_LEAVES,
             preprocessing=DETECTRON2,
+            size_rule=detectron2_size,
             stride_in_1x1=True,
         ),
-        "detectron2_torchvision": System(rules=_under("", layouts.DETECTRON2_TRUNK)),
+        "detectron2_torchvision": System(
+            rules=_under("", layouts.DETECTRON2_TRUNK), size_rule=detectron2_size
+        ),
         "mmdetection": _MMDETECTION,
         "jwyang_vgg16": _JWYANG_VGG16,
         "jwyang_resnet": dataclasses.replace(
@@ -211,3 +230,50 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
 PUBLISHED: Mapping[str, str] = MappingProxyType(
     {"258fb6c6": "torchvision_coco_v1", "907ea3f9": "torchvision_320"}
 )
+
+
+def resized_size(
+    system: str,
+    height: int,
+    width: int,
+    min_side: int | None = None,
+    max_side: int | None = None,
+) -> tuple[int, int]:
+    """The size to which a system resizes an image.
+
+    Args:
+        system: name in `SYSTEMS`.
+        height: height of the original in pixels.
+        width: width of the original in pixels.
+        min_side: pixels of the shorter side; None takes the system's own.
+        max_side: pixels that the longer side does not exceed; None takes the system's
+            own.
+
+    Returns:
+        `(height, width)` in whole pixels, each at least 1.
+
+    >>> resized_size("jwyang_vgg16", 375, 500)
+    (600, 800)
+    """
+    rules = SYSTEMS[system]
+    return rules.size_rule(
+        height, width, min_side or rules.min_side, max_side or rules.max_side
+    )
+
+
+def padded_size(system: str, height: int, width: int) -> tuple[int, int]:
+    """The size to which a system pads a resized image, if it is alone in its batch.
+
+    Args:
+        system: name in `SYSTEMS`.
+        height: height of the resized image in pixels.
+        width: width of the resized image in pixels.
+
+    Returns:
+        `(height, width)`, each the next multiple of the system's `padding_multiple`.
+
+    >>> padded_size("torchvision", 800, 1199)
+    (800, 1216)
+    """
+    multiple = SYSTEMS[system].padding_multiple
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
