@@ -1,14 +1,14 @@
 """Killing a training run at many moments, and resuming it."""
 
 import json
-import os
+import multiprocessing
 import pathlib
+import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from support import small_run
 
 STEPS = 8
 FLAGS = [
@@ -17,60 +17,47 @@ FLAGS = [
     *("--pipeline.min-side", "64", "--pipeline.max-side", "96"),
     *("--pipeline.scale-jitter", "0.8", "1.0"),
 ]
-PROGRAM = """
-import sys, hashlib
-import jax, numpy as np
-from rpn_jax.commands.flags import parse_training
-from rpn_jax.train import Run
-
-run = Run(parse_training(sys.argv[1:]))
-first = run.step
-for _ in run.steps():
-    pass
-digest = hashlib.sha256()
-for leaf in jax.tree.leaves(run._state):
-    digest.update(np.asarray(leaf).tobytes())
-print(first, run.step, digest.hexdigest())
-run.close()
-"""
 
 
 class Runner:
-    """Starts runs that share what they compile."""
+    """Starts runs in processes of their own, which share what they compile.
+
+    The processes are forked from one that has imported everything.
+    """
 
     def __init__(self, folder):
         self.folder = folder
-        cache = {
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-        self.environment = os.environ | cache | {"JAX_PLATFORMS": "cpu"}
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["rpn_jax.commands.flags"])
 
     def start(self, name, *flags):
         out = ["--out", str(self.folder / name)]
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *FLAGS, *out, *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment,
-        )
+        report = self.folder / "report.txt"
+        arguments = ([*FLAGS, *out, *flags], str(report))
+        process = self.context.Process(target=small_run.train, args=arguments)
+        process.start()
+        return process, report
 
     def finish(self, name, *flags):
-        process = self.start(name, *flags)
-        out, error = process.communicate()
-        assert process.returncode == 0, error[-3000:]
-        first, last, digest = out.split()
+        process, report = self.start(name, *flags)
+        process.join()
+        assert process.exitcode == 0, report.read_text()[-3000:]
+        first, last, digest = report.read_text().splitlines()[-1].split()
         return int(first), int(last), digest
 
+    def fail(self, name, *flags):
+        process, report = self.start(name, *flags)
+        process.join()
+        assert process.exitcode == 1
+        return report.read_text()
+
     def kill_when(self, name, is_time, *flags):
-        process = self.start(name, *flags)
-        while process.poll() is None and not is_time():
+        process, report = self.start(name, *flags)
+        while process.is_alive() and not is_time():
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        _, error = process.communicate()
-        assert process.returncode == -signal.SIGKILL, error[-3000:]
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, report.read_text()[-3000:]
 
 
 def logged(folder):
@@ -81,7 +68,13 @@ def logged(folder):
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory):
-    return Runner(tmp_path_factory.mktemp("runs"))
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_PLATFORMS", "cpu")
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+        yield Runner(folder)
 
 
 @pytest.fixture(scope="module")
@@ -118,23 +111,19 @@ def test_a_killed_run_ends_with_the_same_bits(runner, undisturbed):
 
 
 def test_a_damaged_newest_checkpoint_costs_two_steps_and_no_bit(runner, undisturbed):
-    first, _, _ = runner.finish("damaged")
-    newest = runner.folder / "damaged" / "checkpoints" / str(STEPS)
-    (newest / "manifest.json").write_text("{")
+    damaged = runner.folder / "damaged"
+    shutil.copytree(runner.folder / "undisturbed", damaged)
+    (damaged / "checkpoints" / str(STEPS) / "manifest.json").write_text("{")
     first, last, digest = runner.finish("damaged", "--resume")
     assert (first, last) == (STEPS - 2, STEPS)
     assert digest == undisturbed
 
 
 def test_a_folder_with_a_run_is_not_touched_without_resume(runner, undisturbed):
-    process = runner.start("undisturbed")
-    _, error = process.communicate()
-    assert process.returncode != 0
+    error = runner.fail("undisturbed")
     assert "Pass --resume to continue it, or another --out" in error
 
 
 def test_other_settings_do_not_resume_a_run(runner, undisturbed):
-    process = runner.start("undisturbed", "--resume", "--seed", "5")
-    _, error = process.communicate()
-    assert process.returncode != 0
+    error = runner.fail("undisturbed", "--resume", "--seed", "5")
     assert "seed was 4 and is 5" in error

@@ -1,0 +1,42 @@
+"""A training run of a tiny network, for a process that may be killed."""
+
+import dataclasses
+import hashlib
+import sys
+import traceback
+
+import jax
+import numpy as np
+
+from rpn_jax.commands.flags import parse_training
+from rpn_jax.train import Run
+from rpn_jax.train import run as run_module
+
+from . import small_rpn
+
+
+def train(flags, report):
+    """Trains to the end and writes what happened to the file `report`.
+
+    The network has a few hundred parameters, because a run saves and restores the same
+    kind of pytree for any network.
+    """
+    with open(report, "w", encoding="utf-8") as sys.stdout, sys.stdout as sys.stderr:
+        try:
+            _train(flags)
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+
+def _train(flags):
+    run_module.build_model = lambda config: small_rpn.make_rpn(config.seed)
+    run = Run(dataclasses.replace(parse_training(flags), rpn=small_rpn.RULES))
+    first = run.step
+    for _ in run.steps():
+        pass
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(run._state):
+        digest.update(np.asarray(leaf).tobytes())
+    print(first, run.step, digest.hexdigest())
+    run.close()
