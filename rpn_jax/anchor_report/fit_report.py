@@ -86,7 +86,7 @@ class AnchorReport(NamedTuple):
         number = f"{len(self.best_iou):,} objects in {self.num_images:,} images"
         tables = (
             self._coverage_rows(),
-            self._bin_rows("side, px", self._side(), _SIDES),
+            self._bin_rows("side, resized px", self._side(), _SIDES),
             self._bin_rows("height / width", self._aspect(), _ASPECTS),
             self._suggestion_rows(),
         )
@@ -113,6 +113,7 @@ class AnchorReport(NamedTuple):
             and {
                 "sizes": suggestion.config.sizes,
                 "aspect_ratios": suggestion.config.aspect_ratios,
+                "scales_per_octave": suggestion.config.scales_per_octave,
                 "all": _summary(suggestion.best_iou),
             },
         }
@@ -171,7 +172,7 @@ class AnchorReport(NamedTuple):
 
     def _suggestion_rows(self) -> list[list[str]]:
         """The given anchors, and below them the suggested ones if there are any."""
-        header = ["anchors", "sizes, px", "height / width"]
+        header = ["anchors", "sizes, resized px", "height / width"]
         options = [("given", self.anchors, self.best_iou)]
         if self.suggestion is not None:
             other = self.suggestion
@@ -186,9 +187,12 @@ class AnchorReport(NamedTuple):
 
 
 def _shapes(config: AnchorConfig) -> tuple[str, str]:
-    """The sizes by level and the ratios, as `"32 64, 128 256"` and `"0.5, 1, 2"`."""
-    levels = [" ".join(f"{size:g}" for size in level) for level in config.level_sizes]
-    return ", ".join(levels), ", ".join(f"{x:g}" for x in config.aspect_ratios)
+    """The sizes by level and the ratios, as `"32,64 128,256"` and `"0.5 1 2"`.
+
+    The flags of `rpn-jax` have the same form.
+    """
+    levels = [",".join(f"{size:g}" for size in level) for level in config.level_sizes]
+    return " ".join(levels), " ".join(f"{x:g}" for x in config.aspect_ratios)
 
 
 def _quality(best_iou: Float[np.ndarray, " o"]) -> tuple[str, str, str]:

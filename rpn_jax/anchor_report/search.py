@@ -86,19 +86,45 @@ class Score(NamedTuple):
         return best.mean(axis=0) - _RECALL_WEIGHT * lost
 
 
+def separated(
+    sizes: Int[np.ndarray, " i"], levels: Int[np.ndarray, " i"], number: int
+) -> Int[np.ndarray, " i"]:
+    """Moves chosen sizes as little up or down as makes them differ on each level.
+
+    Args:
+        sizes: ascending indices of candidates.
+        levels: the level of each size; the sizes of a level are neighbours.
+        number: number of candidates, more than there are neighbours on equal levels.
+
+    Returns:
+        Indices that ascend, and differ where the level is the same.
+    """
+    apart = sizes.copy()
+    steps = (np.diff(levels) == 0).astype(int)
+    for place, step in enumerate(steps, start=1):
+        apart[place] = max(apart[place], apart[place - 1] + step)
+    # What was moved beyond the last candidate comes back, and pushes those below it.
+    apart[-1] = min(apart[-1], number - 1)
+    for place in reversed(range(len(steps))):
+        apart[place] = min(apart[place], apart[place + 1] - steps[place])
+    return apart
+
+
 def climb(cover: Cover, score: Score, start: Choice) -> tuple[float, Choice]:
     """Moves one size or ratio at a time to its best candidate, until none moves.
 
     Args:
         cover: the IoU of every box with every candidate.
         score: rates a choice.
-        start: the choice to begin with, with ascending sizes.
+        start: the choice to begin with, from `separated`.
 
     Returns:
         The score of the best choice found, and that choice.
     """
     # Each round tries to move every size and then every ratio once.
     sizes, ratios = (places.copy() for places in start)
+    # Neighbours on one level must differ, because equal anchors are worth nothing.
+    same_level = (np.diff(cover.levels) == 0).astype(int)
     highest, before = float(score(cover.best(start)[:, None])[0]), -np.inf
     while highest > before:
         before = highest
@@ -107,9 +133,9 @@ def climb(cover: Cover, score: Score, start: Choice) -> tuple[float, Choice]:
             # A size stays between its neighbours, so that finer levels keep the smaller
             # sizes. Candidates ascend, so these are ranges of indices.
             if place > 0:
-                scores[: sizes[place - 1]] = -np.inf
+                scores[: sizes[place - 1] + same_level[place - 1]] = -np.inf
             if place + 1 < len(sizes):
-                scores[sizes[place + 1] + 1 :] = -np.inf
+                scores[sizes[place + 1] + 1 - same_level[place] :] = -np.inf
             if scores.max() > highest + _MIN_GAIN:
                 highest, sizes[place] = float(scores.max()), scores.argmax()
         for place in range(len(ratios)):

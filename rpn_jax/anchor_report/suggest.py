@@ -11,7 +11,7 @@ from ..core.config import TargetConfig
 from .coverage import ImageBoxes
 from .fit_report import RECALL_IOUS
 from .nearest import nearest_iou, place_boxes
-from .search import Cover, Score, climb
+from .search import Cover, Score, climb, separated
 
 # The time grows with the number of boxes. It was measured on the 11,137 boxes of 1,500
 # scenes: 2,000, 4,000 and 8,000 boxes gave anchors of equal mean IoU and recall. With
@@ -23,6 +23,8 @@ _MAX_BOXES = 4_000
 # ratios per octave, 0.608 with 4 and 0.609 with 8.
 _SIZES_PER_OCTAVE = 8
 _RATIOS_PER_OCTAVE = 4
+# Candidates that are closer than this share are one; `AnchorConfig` would refuse both.
+_CLOSEST = 2e-4
 
 
 def suggest_anchors(
@@ -52,7 +54,7 @@ def suggest_anchors(
     Returns:
         The configuration with other sizes, the smallest on the finest level, and other
         ratios. Ratios that agree are listed once. None if the boxes have fewer
-        different shapes than there are sizes.
+        different shapes than there are sizes, or if too few sizes are candidates.
         The search ignores how `rounding` moves corners, so measure the result, as
         `inspect_anchors` does.
     """
@@ -68,11 +70,17 @@ def suggest_anchors(
     sizes = _candidates(values[0], given[0], _SIZES_PER_OCTAVE, digits=1)
     ratios = _candidates(values[1], given[1], _RATIOS_PER_OCTAVE, digits=2)
     levels = _levels(config)
+    if len(sizes) <= np.sum(np.diff(levels) == 0):
+        return None  # too few to differ on each level
     # The IoU of every box with every candidate is computed once, before the search.
     cover = Cover(nearest_iou(placed, _shapes(sizes, ratios), config, targets), levels)
+    quantiles = tuple(map(_quantiles, values, map(len, given)))
     starts = [
-        (_nearest(sizes, wanted[0]), _nearest(ratios, wanted[1]))
-        for wanted in (given, tuple(map(_quantiles, values, map(len, given))))
+        (
+            separated(_nearest(sizes, of_size), levels, len(sizes)),
+            _nearest(ratios, of_ratio),
+        )
+        for of_size, of_ratio in (given, quantiles)
     ]
     # The search runs from both starts, and the higher score wins.
     score = Score.of(cover.best(starts[0]), (*RECALL_IOUS, targets.positive_iou))
@@ -102,7 +110,8 @@ def _candidates(
     low, high = np.clip(np.rint(ends), -4 * per_octave, 12 * per_octave)
     steps = 2.0 ** (np.arange(low, high + 1) / per_octave)
     steps = np.maximum(np.round(steps, digits), 10.0**-digits)
-    return np.unique(np.concatenate([steps, given]))
+    found = np.unique(np.concatenate([steps, given]))
+    return found[np.diff(found, prepend=0.0) > _CLOSEST * found]
 
 
 def _quantiles(values: Float[np.ndarray, " o"], number: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The settings of the anchors: frozen and hashable, so `jit` can take them static."""
 
 import dataclasses
+import itertools
 import math
 from typing import Literal
 
@@ -72,6 +73,23 @@ class AnchorConfig:
             "AnchorConfig needs finite sizes, strides and aspect_ratios above 0, got "
             f"{self.sizes}, {self.strides} and {self.aspect_ratios}.",
         )
+        self._refuse_equal_anchors()
+
+    def _refuse_equal_anchors(self) -> None:
+        """Two anchors of a cell are equal if their sizes and their ratios are."""
+        for level in self.level_sizes:
+            require(
+                _are_different(level),
+                "AnchorConfig needs different sizes on a level, so that no two anchors "
+                f"of a cell are equal, got {level} from sizes {self.sizes} with "
+                f"scales_per_octave {self.scales_per_octave}. Each size gives that "
+                "many; pass 1 if sizes lists all of them.",
+            )
+        require(
+            _are_different(self.aspect_ratios),
+            "AnchorConfig needs different aspect_ratios, so that no two anchors of a "
+            f"cell are equal, got {self.aspect_ratios}.",
+        )
 
     @property
     def level_sizes(self) -> tuple[tuple[float, ...], ...]:
@@ -103,3 +121,11 @@ class AnchorConfig:
             f"head serves them all, got {self.sizes}.",
         )
         return counts.pop()
+
+
+def _are_different(values: tuple[float, ...]) -> bool:
+    """Whether no two numbers are equal, also if one was printed with five digits."""
+    return all(
+        not math.isclose(low, high, rel_tol=1e-4)
+        for low, high in itertools.pairwise(sorted(values))
+    )

@@ -79,6 +79,10 @@ def test_one_head_cannot_serve_levels_with_different_numbers_of_anchors():
         _ = config.anchors_per_cell
 
 
+def test_equal_sizes_on_different_levels_are_no_equal_anchors():
+    assert AnchorConfig(sizes=(32, 32), strides=(8, 16)).anchors_per_cell == 3
+
+
 @pytest.mark.parametrize(
     ("config", "settings", "named"),
     [
@@ -91,6 +95,13 @@ def test_one_head_cannot_serve_levels_with_different_numbers_of_anchors():
         (AnchorConfig, {"aspect_ratios": ()}, "aspect_ratio"),
         (AnchorConfig, {"aspect_ratios": (-1.0,)}, "aspect_ratios"),
         (AnchorConfig, {"scales_per_octave": 0}, "scales_per_octave"),
+        (AnchorConfig, {"sizes": ((32, 32),), "strides": (8,)}, "different sizes"),
+        (
+            AnchorConfig,
+            {"sizes": ((16, 20.1587),), "strides": (8,), "scales_per_octave": 3},
+            "different sizes .* scales_per_octave 3",
+        ),
+        (AnchorConfig, {"aspect_ratios": (1.0, 2.0, 1.0)}, "different aspect_ratios"),
         (AnchorConfig, {"base_size": 0}, "base_size"),
         (TargetConfig, {"positive_iou": 0.2}, "positive_iou"),
         (TargetConfig, {"positive_iou": 1.5}, "positive_iou"),
