@@ -9,6 +9,7 @@ from .anchor_pictures import draw_heat as draw_heat
 from .anchor_pictures import draw_labels as draw_labels
 from .anchor_pictures import plot_heat as plot_heat
 from .anchor_pictures import plot_labels as plot_labels
+from .canvas import Pixels as Pixels
 from .canvas import draw_boxes as draw_boxes
 from .canvas import draw_image as draw_image
 from .canvas import image_axes as image_axes

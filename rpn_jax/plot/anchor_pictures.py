@@ -172,6 +172,7 @@ def plot_heat(
     # One scale serves all images, because they share the limits of the values.
     bar = figure.colorbar(axes[0].images[-1], ax=axes, shrink=0.8, pad=0.01)
     bar.set_label(f"{name}, highest in each cell")
+    canvas.plain(bar.ax.yaxis.label)
     return figure
 
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
 from ..core._typing import Float
 
@@ -25,6 +26,8 @@ NEGATIVE = "#D55E00"
 IGNORED = "#999999"  # ignored anchors and regions, and data in the background
 # The objects of an image take these colours in turn.
 OBJECTS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2")
+
+_ASPECT_BOUNDS = (0.1, 5.0)  # height over width of an image in a figure
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
@@ -47,10 +50,12 @@ def image_axes(images: Sequence[Pixels], *, columns: int) -> tuple[Figure, list[
         columns: largest number of images beside each other.
     """
     # Rows have the height of an image of mean aspect, and a quarter of an inch for the
-    # title. Places without an image stay blank.
+    # title. Places without an image stay blank. The bounds keep strips of images from
+    # making figures that matplotlib refuses.
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
-    aspect = float(np.mean([image.shape[0] / image.shape[1] for image in images]))
+    aspects = [image.shape[0] / image.shape[1] for image in images]
+    aspect = float(np.clip(np.mean(aspects), *_ASPECT_BOUNDS))
     width = 12.0 / columns if columns > 1 else 9.0
     figure = new_figure(columns * width, rows * (width * aspect + 0.25) + 0.3)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -59,6 +64,23 @@ def image_axes(images: Sequence[Pixels], *, columns: int) -> tuple[Figure, list[
     for ax, image in zip(axes, images, strict=False):
         draw_image(ax, image)
     return figure, axes[: len(images)]
+
+
+def plain(*texts: Text) -> None:
+    """Shows texts as they are, although matplotlib would read `$` as mathematics.
+
+    Everything that a user may have named goes through this function: a file name such
+    as `a_$5_$^_6.jpg` is no formula. Characters that cannot be drawn, such as the
+    remains of a file name that is not UTF-8, become a replacement character.
+
+    Args:
+        texts: titles, labels and entries of legends, before they are drawn.
+    """
+    for text in texts:
+        drawable = (
+            x if x.isprintable() or x == "\n" else "\ufffd" for x in text.get_text()
+        )
+        text.set(text="".join(drawable), parse_math=False, usetex=False)
 
 
 def draw_image(ax: Axes, image: Pixels) -> None:
@@ -129,7 +151,8 @@ def legend_below(figure: Figure, ax: Axes) -> None:
     """
     handles, labels = ax.get_legend_handles_labels()
     style = {"frameon": False, "fontsize": 9, "columnspacing": 1.2}
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, **style)
+    place: Any = {"loc": "outside lower center", "ncols": 4}
+    plain(*figure.legend(handles, labels, **place, **style).get_texts())
 
 
 def finish_chart(
@@ -148,6 +171,7 @@ def finish_chart(
     style: dict[str, Any] = {"loc": place}
     if place == "beside":
         style = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-    ax.legend(title=title, edgecolor="none", fontsize=9, **style)
+    legend = ax.legend(title=title, edgecolor="none", fontsize=9, **style)
+    plain(legend.get_title(), *legend.get_texts())
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)

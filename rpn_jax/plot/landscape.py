@@ -35,8 +35,8 @@ def plot_landscapes(
         ax.scatter(column, row, label=label, **style)
         ax.set_xticks(range(len(columns[1])), [f"{x:.3g}" for x in columns[1]])
         ax.set_yticks(range(len(rows[1])), [f"{y:.3g}" for y in rows[1]])
-        ax.set(xlabel=columns[0], ylabel=rows[0])
-        ax.set_title(name, size=10)
+        labels = ax.set_xlabel(columns[0]), ax.set_ylabel(rows[0])
+        canvas.plain(ax.set_title(name, size=10), *labels)
         ax.legend(loc="upper right", fontsize=9)
         figure.colorbar(shown, ax=ax)
     return figure

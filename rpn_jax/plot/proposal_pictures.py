@@ -48,7 +48,7 @@ def draw_proposals(
         canvas.draw_boxes(ax, objects[chosen], color, line_width=2.2, cased=True)
     canvas.draw_boxes(ax, boxes[best], blue, line_width=1.4, cased=True)
     found = f"{is_found.sum()} of {len(objects)} found by {len(boxes)}"
-    ax.set_title(f"{truth.name[-30:]}: {found}", size=9)
+    canvas.plain(ax.set_title(f"{truth.name[-30:]}: {found}", size=9))
 
 
 def plot_proposals(

@@ -49,7 +49,12 @@ def draw_shapes(
         ax.hexbin(*proper.T, xscale="log", yscale="log", **bins)
     else:
         ax.scatter(*proper.T, s=8, color=canvas.IGNORED, alpha=0.6, linewidths=0)
-    ax.set(xscale="log", yscale="log", xlabel="width, px", ylabel="height, px")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="width, resized px",
+        ylabel="height, resized px",
+    )
     shapes = _shapes(anchors)
     label = f"{len(shapes)} anchor shapes"
     ax.scatter(*shapes.T, s=60, marker="+", lw=2, color=canvas.ANCHOR, label=label)
@@ -75,7 +80,7 @@ def draw_sizes(
     sizes = sorted({size for level in anchors.level_sizes for size in level})
     _draw_histogram(ax, np.sqrt(_proper(sides).prod(axis=1)), sizes, "anchor sizes")
     ax.set_xticks(_SIZE_TICKS, [f"{tick:g}" for tick in _SIZE_TICKS])
-    ax.set(xlabel="side of the square of equal area, px")
+    ax.set(xlabel="side of the square of equal area, resized px")
 
 
 def draw_aspects(

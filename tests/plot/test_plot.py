@@ -221,3 +221,50 @@ def test_shapes_are_drawn_for_any_number_of_boxes(number):
     assert high > 1.1 * max(extreme)
     assert f"{number:,} boxes" in texts(figure)
     assert rendered(figure)
+
+
+# File names that matplotlib would read as formulas, or cannot draw at all.
+ODD_NAMES = [
+    "a_$5_$^_6.jpg",
+    "$$.jpg",
+    "$\\frac{$.jpg",
+    "\\$x_1$.jpg",
+    "caf\udce9.jpg",
+    "two\nlines.jpg",
+    "\x00\x07.jpg",
+    "%s {0}.jpg",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_the_name_of_an_image_is_no_formula(name):
+    nothing = ImageProposals(1, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    truth = truth_of(BOXES, name=name)
+    figure = plot.plot_proposals([IMAGE], [truth], [nothing])
+    assert figure.axes[0].title.get_parse_math() is False
+    assert f"{name[:3]}" in texts(figure)[-1] or not name.isprintable()
+    assert rendered(figure)
+
+
+@pytest.mark.parametrize("name", ["$_^$", "caf\udce9"])
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_of_values_are_no_formulas(name):
+    figure = plot.plot_heat(IMAGE, GRID, np.zeros(len(GRID), np.float32), name=name)
+    assert rendered(figure)
+    steps = np.arange(5)
+    assert rendered(plot.plot_losses(steps, {name: steps / 9}, steps / 9))
+    figure, (ax,) = plot.image_axes([IMAGE], columns=1)
+    plot.draw_boxes(ax, BOXES, "red", label=name)
+    plot.legend_below(figure, ax)
+    assert rendered(figure)
+    rows = {"rows": (name, (8, 16)), "columns": (name, (1.0, 2.0))}
+    assert rendered(plot.plot_landscapes({name: np.eye(2)}, **rows))
+
+
+@pytest.mark.parametrize("shape", [(3000, 1, 3), (1, 3000, 3)])
+def test_a_strip_of_an_image_has_a_picture(shape):
+    figure, _ = plot.image_axes([np.zeros(shape, np.uint8)], columns=1)
+    assert max(figure.get_size_inches()) < 50
+    assert rendered(figure)
