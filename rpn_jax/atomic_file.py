@@ -11,8 +11,9 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Lets the body write a draft, and renames it to `path` afterwards.
 
     A rename within a folder is atomic. So whoever opens `path` finds its old content or
-    all of the new, even if the process is killed while it writes. If the body raises an
-    error, the draft is deleted and `path` stays as it was.
+    all of the new, even if the process is killed while it writes, or the machine
+    crashes. If the body raises an error, the draft is deleted and `path` stays as it
+    was.
 
     Args:
         path: file to write. Its folder has to exist.
@@ -31,6 +32,9 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     draft = path.with_name(f"{path.stem}.tmp{path.suffix}")
     try:
         yield draft
+        # Without this, a crash of the machine may keep the rename and lose the content.
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)  # there is none after the rename

@@ -32,7 +32,8 @@ def write_config(config: Any, path: str | os.PathLike[str]) -> None:
 def read_config(kind: type[T], path: str | os.PathLike[str]) -> T:
     """Reads a file of `write_config`. Fields that are missing take their defaults.
 
-    Files of version 0.1.0 are brought up to date; see `old_config.upgraded`.
+    Files of version 0.1.0 are brought up to date; see `old_config.upgraded`. The file
+    may be in UTF-8, UTF-16 or UTF-32, with or without a byte-order mark.
 
     Args:
         kind: the dataclass to make.
@@ -46,8 +47,9 @@ def read_config(kind: type[T], path: str | os.PathLike[str]) -> T:
             have, or has a value of the wrong type. The message names the field.
     """
     try:
-        values = json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError) as error:
+        # From bytes, `json` finds the encoding, and drops a byte-order mark.
+        values = json.loads(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"read_config needs a JSON file, got {os.fspath(path)!r}: {error}"
         ) from error

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from typing import Any
 
 from ..atomic_file import replace_file
 
+_logger = logging.getLogger(__name__)
+
 
 class MetricsLog:
     """Appends to `metrics.jsonl`, and to TensorBoard's event files if it is installed.
 
-    If the process is killed while it writes a line, the incomplete line is dropped when
-    the file is opened again.
+    Damaged lines are dropped when the file is opened again; see `read_metrics`.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, step: int = 0) -> None:
@@ -55,7 +57,11 @@ class MetricsLog:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Reads the lines of a `metrics.jsonl`, without an incomplete last line.
+    """Reads the lines of a `metrics.jsonl`, without those that are damaged.
+
+    A process that is killed leaves an incomplete last line, which is dropped without a
+    word. A machine that crashes may leave bytes of zero in the place of lines. One
+    warning says how many lines are damaged in this or another way.
 
     Args:
         path: the file, which need not exist.
@@ -64,9 +70,30 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         For each line, the numbers by name, including `step`.
     """
     path = pathlib.Path(path)
-    text = path.read_text() if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
+    content = path.read_bytes() if path.exists() else b""
+    *whole, rest = content.split(b"\n")
+    lines = [line for line in whole if line.strip()]
+    # Zeros may lie around an intact line, but inside of a line they hide its numbers.
+    found = [_parsed(line.strip(b"\0")) for line in lines]
+    damaged = [
+        b"\0" in line or values is None
+        for line, values in zip(lines, found, strict=True)
+    ]
+    if number := sum(damaged) + (b"\0" in rest):
+        _logger.warning(
+            "%s is damaged in %d lines; what cannot be read is left out.", path, number
+        )
+    return [values for values in found if values is not None]
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The numbers of a line, or None if it is damaged."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_complete = isinstance(values, dict) and isinstance(values.get("step"), int)
+    return values if is_complete else None
 
 
 def _open_events(folder: pathlib.Path) -> Any:

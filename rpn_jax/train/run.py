@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -22,7 +23,7 @@ from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
 from .run_folder import RunFolder
 from .splits import open_sources
-from .step import Step, init_state, make_train_step
+from .step import Step, TrainState, init_state, make_train_step
 from .train_config import ResolvedConfig, TrainConfig
 
 _logger = logging.getLogger(__name__)
@@ -100,8 +101,12 @@ class Run:
 
     @property
     def model(self) -> RPN:
-        """The model with its current parameters."""
-        return nnx.merge(self._graphdef, self._state.params, self._state.frozen)
+        """A copy of the model with its current parameters.
+
+        The next step reuses the memory of the current parameters. The copy does not
+        change with it, so keeping the best model so far is safe.
+        """
+        return copied_model(self._graphdef, self._state)
 
     def steps(self) -> Iterator[Progress]:
         """Trains to the end, and logs and saves on the way.
@@ -188,6 +193,16 @@ class Run:
                 "gradients were not finite. Lower --lr, lengthen the warm-up, or clip "
                 "gradients. A skipped step does not change the parameters."
             )
+
+
+def copied_model(graphdef: nnx.GraphDef, state: TrainState) -> RPN:
+    """Makes a model whose arrays survive the donation of a state.
+
+    Args:
+        graphdef: the definition of the model, from `init_state`.
+        state: the arrays of the run, which are copied on their devices.
+    """
+    return nnx.merge(graphdef, *jax.tree.map(jnp.copy, (state.params, state.frozen)))
 
 
 def _check_batch(config: ResolvedConfig, num_devices: int) -> None:
