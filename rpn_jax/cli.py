@@ -1,9 +1,12 @@
 """The `rpn-jax` command: runs a subcommand and reports its errors in one line."""
 
+import contextlib
+import errno
 import importlib
+import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 COMMANDS = {
     "train": "trains on a COCO file, a VOC folder or synthetic scenes, and evaluates",
@@ -12,6 +15,12 @@ COMMANDS = {
     "convert": "converts weights of other detectors to this library's, and back",
     "inspect": "reports problems of a data set, and how well anchors fit it",
 }
+
+# What to do after a run was stopped. The other commands begin anew.
+_ADVICE = {
+    "train": " `rpn-jax train --resume` continues from the last checkpoint, if any."
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 after an error that the user can correct; 2 for an unknown
         subcommand; 130 after an interrupt.
     """
+    with _printing_all_characters():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name not in COMMANDS:
         sys.stdout.write(_help())
@@ -32,14 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = importlib.import_module(f"rpn_jax.commands.{name}")
         sys.stdout.write(f"{command.main(rest)}\n")
+        sys.stdout.flush()  # so that a full disk is an error here
     except ModuleNotFoundError as error:
         return _fail(f"{error}. Install the dependencies: pip install rpn-jax[train]")
     except (ValueError, FloatingPointError, OSError) as error:
-        return _fail(str(error))
+        return _fail(_explain(error, name))
     except KeyboardInterrupt:
-        _fail(
-            "interrupted. `rpn-jax train --resume` continues from the last checkpoint."
-        )
+        _fail("interrupted." + _ADVICE.get(name, ""))
         return 130
     return 0
 
@@ -51,6 +64,35 @@ def _help() -> str:
     return "\n".join(
         [usage, "", *lines, "", "rpn-jax COMMAND --help lists the flags.", ""]
     )
+
+
+@contextlib.contextmanager
+def _printing_all_characters() -> Iterator[None]:
+    """Prints a replacement for characters that an output cannot encode.
+
+    Tables have `²`, and file names may have anything, but a terminal or the target of a
+    redirection may be limited to ASCII or GBK.
+    """
+    outputs = [x for x in (sys.stdout, sys.stderr) if isinstance(x, io.TextIOWrapper)]
+    strict = [x for x in outputs if x.errors not in ("replace", "backslashreplace")]
+    before = [x.errors for x in strict]
+    for output in strict:
+        output.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        for output, errors in zip(strict, before, strict=True):
+            with contextlib.suppress(OSError, ValueError):  # it is full or closed
+                output.reconfigure(errors=errors)
+
+
+def _explain(error: Exception, name: str) -> str:
+    """The message of an error; the cause comes first if the disk is full."""
+    # orbax raises other errors with the message of the operating system.
+    is_full = isinstance(error, OSError) and error.errno in _FULL
+    if is_full or "No space left on device" in str(error):
+        return f"the disk is full: {error}. Free some space.{_ADVICE.get(name, '')}"
+    return str(error)
 
 
 def _fail(message: str) -> int:
@@ -74,6 +116,12 @@ def _log_to_terminal() -> None:
         logger.addHandler(_ToTerminal())
         logger.propagate = False
     logger.setLevel(logging.INFO)
+    # orbax logs a page for every error of a thread, and raises the error as well.
+    logging.getLogger("absl").addFilter(_has_no_traceback)
+
+
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """Proposals of a model for images, in pixels of the original images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import UInt8
+from PIL import Image
 
+from .core._typing import Array, Float
 from .core.config import RPNConfig
 from .core.proposals import Proposals
 from .core.rpn import compute_proposals
-from .data import ImageSource, PipelineConfig, eval_batches
+from .data import GroundTruth, ImageError, ImageSource, PipelineConfig, eval_batches
 from .devices import TrainBatch, make_mesh, put_batch
 from .evaluate import ImageProposals
 from .models import RPN, grid_for
+from .models.interop import padded_size, resized_size
 
 
 def predict(
@@ -42,33 +47,104 @@ def predict(
     """
     mesh = make_mesh()
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    propose = _make_propose(model, mesh, config)
+    propose = _on_mesh(model, mesh, config)
     for batch in eval_batches(source, pipeline, batch_size=batch_size):
         found = jax.device_get(propose(put_batch(batch, mesh)))
         for i, row in enumerate(batch.rows.tolist()):
             if row >= 0:  # the last batch may be padded
-                # From pixels of the resized image to those of the original one.
-                truth = source.truth(row)
-                boxes = found.boxes[i][found.valid[i]] / batch.scales[i, [1, 0, 1, 0]]
-                height, width = truth.size
-                limits = np.array([width, height, width, height], np.float32)
-                scores = found.scores[i][found.valid[i]]
-                yield (
-                    row,
-                    ImageProposals(truth.image_id, np.clip(boxes, 0, limits), scores),
-                )
+                of_image = jax.tree.map(lambda x, i=i: x[i], found)
+                yield row, _in_original(of_image, source.truth(row), batch.scales[i])
 
 
-def _make_propose(model: RPN, mesh: Mesh, config: RPNConfig):
+def predict_alone(
+    model: RPN, source: ImageSource, *, system: str, config: RPNConfig
+) -> Iterator[tuple[int, ImageProposals]]:
+    """Predicts proposals for one image at a time, prepared as another system does.
+
+    An image is resized and padded by the rules of that system for one image. So its
+    proposals do not depend on the other images. One program is compiled for each
+    distinct padded shape, which is rare in a folder of equal cameras and frequent in a
+    folder of many sources. Use `predict` where the time matters more than equality with
+    the system.
+
+    Args:
+        model: a network with the weights of the system, from `make_foreign_model`.
+        source: the images.
+        system: name in `SYSTEMS`, whose sizes and padding are used.
+        config: the rules of the system.
+
+    Yields:
+        As `predict`, in the order of the source.
+    """
+    propose = _on_one_device(model, config)
+    for row in range(len(source)):
+        try:
+            pixels = source.pixels(row)
+        except ImageError:
+            continue
+        image = prepare(pixels, system)
+        found = propose(image.pixels[None], image.size[None])
+        of_image = jax.tree.map(lambda x: x[0], jax.device_get(found))
+        yield row, _in_original(of_image, source.truth(row), image.scale)
+
+
+class Prepared(NamedTuple):
+    """One image at the size that the network sees.
+
+    Attributes:
+        pixels: `[h w 3]` the resized image; the padding is 0, below and to the right.
+        size: `[2]` `(height, width)` without the padding.
+        scale: `[2]` vertical and horizontal factor from the original to `size`.
+    """
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    size: Float[np.ndarray, "2"]
+    scale: Float[np.ndarray, "2"]
+
+
+def prepare(pixels: UInt8[np.ndarray, "_ _ 3"], system: str) -> Prepared:
+    """Resizes and pads an image to the sizes that a system would choose for it alone.
+
+    Pillow's bilinear filter resizes, as in detectron2. The other systems use the same
+    sizes with another filter; `docs/recipes.md` says what this changes.
+
+    Args:
+        pixels: the original image.
+        system: name in `SYSTEMS`.
+    """
+    original = pixels.shape[:2]
+    height, width = resized_size(system, *original)
+    if (height, width) != original:
+        resized = Image.fromarray(pixels).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
+        pixels = np.asarray(resized)
+    padded = np.zeros((*padded_size(system, height, width), 3), np.uint8)
+    padded[:height, :width] = pixels
+    size = np.array([height, width], np.float32)
+    return Prepared(padded, size, (size / np.array(original)).astype(np.float32))
+
+
+def _in_original(
+    found: Proposals, truth: GroundTruth, scale: Float[np.ndarray, "2"]
+) -> ImageProposals:
+    """The proposals of one image in pixels of the original instead of the resized."""
+    boxes = found.boxes[found.valid] / scale[[1, 0, 1, 0]]
+    height, width = truth.size
+    limits = np.array([width, height, width, height], np.float32)
+    scores = np.asarray(found.scores[found.valid])
+    return ImageProposals(truth.image_id, np.clip(boxes, 0, limits), scores)
+
+
+def _on_mesh(
+    model: RPN, mesh: Mesh, config: RPNConfig
+) -> Callable[[TrainBatch], Proposals]:
+    """A compiled function that spreads the images of a batch over the devices."""
     graphdef, state = nnx.split(model)
 
     def propose(state: nnx.State, batch: TrainBatch) -> Proposals:
         model = nnx.merge(graphdef, state)
-        features = model.features(batch.images, batch.image_sizes)
-        anchors = grid_for(model, config.anchors, batch.images.shape[1:3])
-        return compute_proposals(
-            model.head, features, anchors, batch.image_sizes, config=config
-        )
+        return _propose(model, config, batch.images, batch.image_sizes)
 
     # Under `shard_map` each device suppresses in its own loop. Without it, the loop
     # would ask all devices in every iteration whether to continue.
@@ -80,3 +156,26 @@ def _make_propose(model: RPN, mesh: Mesh, config: RPNConfig):
     )
     compiled = jax.jit(mapped)
     return lambda batch: compiled(state, batch)
+
+
+def _on_one_device(model: RPN, config: RPNConfig) -> Callable[..., Proposals]:
+    """A compiled function from images and their sizes to proposals."""
+    graphdef, state = nnx.split(model)
+    compiled = jax.jit(
+        lambda state, images, sizes: _propose(
+            nnx.merge(graphdef, state), config, images, sizes
+        )
+    )
+    return lambda images, sizes: compiled(state, images, sizes)
+
+
+def _propose(
+    model: RPN,
+    config: RPNConfig,
+    images: UInt8[Array, "b h w 3"],
+    image_sizes: Float[Array, "b 2"],
+) -> Proposals:
+    """The proposals of a batch, in pixels of the resized images."""
+    features = model.features(images, image_sizes)
+    anchors = grid_for(model, config.anchors, images.shape[1:3])
+    return compute_proposals(model.head, features, anchors, image_sizes, config=config)

@@ -1,6 +1,10 @@
 """The command, from a data set on disk to its results."""
 
+import errno
+import io
 import json
+import logging
+import sys
 
 import numpy as np
 import pytest
@@ -237,3 +241,119 @@ def test_defaults_follow_the_data_and_the_backbone():
     assert (weights.optimizer.name, real.optimizer.name) == ("adamw", "muon")
     parts = resolve(TrainConfig(accumulate=3))
     assert parts.batch_size == 6
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Lets a function stand in for `rpn-jax evaluate`, and runs the command."""
+
+    def run(function, name="evaluate"):
+        monkeypatch.setattr(f"rpn_jax.commands.{name}.main", lambda _: function())
+        return cli.main([name])
+
+    return run
+
+
+def raises(error):
+    def fail():
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [("ascii", "32? px ? ?"), ("gbk", "32? px 猫 ?"), ("utf-8", "32² px 猫 ?")],
+)
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_terminal_that_lacks_a_character_prints_a_replacement(
+    encoding, errors, printed, stand_in, monkeypatch
+):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert stand_in(lambda: "32² px 猫 \udce9") == 0
+    assert out.buffer.getvalue().decode(encoding) == f"{printed}\n"
+    assert out.errors == errors
+
+
+def test_an_error_with_any_character_is_printed(stand_in, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", out)
+    assert stand_in(raises(ValueError("no file söt\udce9.json"))) == 1
+    out.flush()
+    assert out.buffer.getvalue() == b"rpn-jax: error: no file s?t?.json\n"
+
+
+def test_an_output_that_is_no_terminal_or_file_works(stand_in, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert stand_in(lambda: "32² px") == 0
+    assert out.getvalue() == "32² px\n"
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_only_an_interrupted_training_is_told_to_resume(name, stand_in, capsys):
+    assert stand_in(raises(KeyboardInterrupt()), name) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("rpn-jax: error: interrupted.")
+    assert ("--resume" in error) is (name == "train")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "a.json"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        ValueError('RESOURCE_EXHAUSTED: Failed writing: "a": No space left on device'),
+    ],
+)
+def test_a_full_disk_is_one_line(error, stand_in, capsys):
+    def fail():
+        # orbax logs what it raises, with its traceback.
+        try:
+            raise error
+        except (OSError, ValueError):
+            logging.getLogger("absl").exception("a thread failed")
+            raise
+
+    assert stand_in(fail) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rpn-jax: error: the disk is full: ")
+    assert "--resume" not in line
+
+
+def test_a_full_target_of_a_redirection_is_an_error(stand_in, monkeypatch, capsys):
+    class Full(io.RawIOBase):
+        def writable(self):
+            return True
+
+        is_full = True
+
+        def write(self, content):
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return len(content)
+
+    target = Full()
+    out = io.TextIOWrapper(io.BufferedWriter(target), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert stand_in(lambda: "a table") == 1
+    assert "the disk is full" in capsys.readouterr().err
+    target.is_full = False  # so that Python can close it
+
+
+def test_what_inspect_prints_can_be_pasted(coco, tmp_path, capsys):
+    out, flags = tmp_path / "inspection", ["--data", str(coco), *SMALL]
+    assert cli.main(["inspect", *flags, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "px are pixels of the resized images" in said
+    facts = json.loads((out / "inspection.json").read_text())
+    pasted = next(x for x in said.splitlines() if x.startswith("--rpn.anchors."))
+    assert pasted == facts["suggested_flags"]
+    config = parse_training([*flags, *pasted.split()])
+    assert config.rpn is not None
+    anchors, wanted = config.rpn.anchors, facts["suggestion"]
+    assert anchors.level_sizes == tuple(map(tuple, wanted["sizes"]))
+    assert list(anchors.aspect_ratios) == wanted["aspect_ratios"]
+    before = resolve(parse_training(flags)).rpn.anchors
+    assert len(anchors.level_sizes[0]) == len(before.level_sizes[0])

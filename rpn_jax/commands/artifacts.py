@@ -1,26 +1,23 @@
-"""Files that several commands write: recall, pictures and proposals."""
+"""The numbers that several commands write: proposals and recall."""
 
 import json
+import logging
 import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-import jax
-import numpy as np
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from .. import plot
+from ..atomic_file import replace_file
 from ..core.config import RPNConfig
-from ..core.matching.match import match_anchors
-from ..core.targets import sample_anchors
-from ..data import Batch, ImageSource, PipelineConfig, train_batches
-from ..evaluate import Report, evaluate, write_coco_results
-from ..models import RPN, grid_for
+from ..data import ImageSource, PipelineConfig
+from ..evaluate import ImageProposals, Report, evaluate, write_coco_results
+from ..models import RPN
 from ..predict import predict
-from ..spread import evenly_spaced
-from ..train import read_metrics
+from . import pictures
 
-_NUM_PICTURES = 6  # images in `proposals.png`
-_DPI = 110
+_NUM_NAMED = 10  # files that a warning names; the results list all of them
+_logger = logging.getLogger(__name__)
 
 
 def write_evaluation(
@@ -34,8 +31,8 @@ def write_evaluation(
 ) -> Report:
     """Evaluates a model and writes the results.
 
-    The files are `recall.json`, `recall.png`, `proposals.json` in COCO's result format,
-    and `proposals.png` with a few images.
+    The files are `proposals.json` in COCO's result format and `recall.json`, and then
+    the pictures `recall.png` and `proposals.png` with a few images.
 
     Args:
         model: the trained network.
@@ -46,97 +43,84 @@ def write_evaluation(
         batch_size: images per batch.
 
     Returns:
-        The recall.
+        The recall. An image that cannot be decoded counts as one without proposals.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = predict(
         model, source, pipeline=pipeline, config=config, batch_size=batch_size
     )
-    # Sorting by row makes the files independent of the order of the batches.
-    progress = tqdm(found, "evaluating", len(source), unit="image")
-    proposals = dict(sorted(progress, key=lambda pair: pair[0]))
-    truths = [source.truth(row) for row in proposals]
-    report = evaluate(truths, list(proposals.values()))
-    (folder / "recall.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n")
-    write_coco_results(folder / "proposals.json", list(proposals.values()))
-    save(plot.plot_recall(report), folder / "recall.png")
-    shown = evenly_spaced(list(proposals), _NUM_PICTURES)
-    figure = plot.plot_proposals(
-        [source.pixels(row) for row in shown],
-        [source.truth(row) for row in shown],
-        [proposals[row] for row in shown],
-    )
-    save(figure, folder / "proposals.png")
+    proposals = collect(found, source, "evaluating")
+    write_proposals(proposals, folder)
+    report = recall_of(source, proposals)
+    write_json(report.as_dict(), folder / "recall.json")
+    pictures.draw_evaluation(report, source, proposals, folder)
     return report
 
 
-def write_label_picture(
-    model: RPN,
+def collect(
+    found: Iterable[tuple[int, ImageProposals]],
     source: ImageSource,
-    path: pathlib.Path,
-    *,
-    pipeline: PipelineConfig,
-    config: RPNConfig,
-    seed: int,
+    activity: str,
+    select: Callable[[ImageProposals], ImageProposals] = lambda proposals: proposals,
+) -> dict[int, ImageProposals]:
+    """Gathers the proposals of all images while a progress bar runs.
+
+    Images that cannot be decoded are named in one warning.
+
+    Args:
+        found: rows of `source` and their proposals, in any order.
+        source: the images.
+        activity: what the progress bar says.
+        select: keeps some of the proposals of an image.
+
+    Returns:
+        The proposals of every image that was decoded, sorted by row.
+    """
+    progress = tqdm(found, activity, len(source), unit="image")
+    by_row = {row: select(of_image) for row, of_image in progress}
+    # Sorting by row makes the files independent of the order of the batches.
+    proposals = dict(sorted(by_row.items()))
+    if names := unreadable(source, proposals):
+        rest = len(names) - _NUM_NAMED
+        _logger.warning(
+            "%d of %d images cannot be decoded, so they have no proposals: %s%s.",
+            len(names),
+            len(source),
+            ", ".join(names[:_NUM_NAMED]),
+            f" and {rest} more" if rest > 0 else "",
+        )
+    return proposals
+
+
+def unreadable(
+    source: ImageSource, proposals: Mapping[int, ImageProposals]
+) -> list[str]:
+    """The names of the images that have no entry, because they were not decoded."""
+    rows = (row for row in range(len(source)) if row not in proposals)
+    return [source.truth(row).name for row in rows]
+
+
+def recall_of(source: ImageSource, proposals: Mapping[int, ImageProposals]) -> Report:
+    """The recall over all images, also over those that were not decoded.
+
+    Args:
+        source: the images with their ground truth.
+        proposals: the proposals of every image that was decoded, by row.
+    """
+    truths = [source.truth(row) for row in range(len(source))]
+    report = evaluate(truths, list(proposals.values()))
+    return report._replace(unreadable=tuple(unreadable(source, proposals)))
+
+
+def write_proposals(
+    proposals: Mapping[int, ImageProposals], folder: pathlib.Path
 ) -> None:
-    """Draws which anchors of a training image are positive, negative or ignored.
-
-    Args:
-        model: the network, whose feature maps the anchors belong to.
-        source: the images to train on.
-        path: file of the picture.
-        pipeline: how images become batches.
-        config: the settings of all stages.
-        seed: seed of the run.
-    """
-    batch = _batch_with_objects(source, pipeline, seed)
-    image, boxes = batch.images[0], batch.gt_boxes[0]
-    grid = grid_for(model, config.anchors, image.shape[:2])
-    # Training uses the same functions, so the picture shows the labels of the losses.
-    matches = match_anchors(
-        grid,
-        boxes,
-        batch.gt_valid[0],
-        batch.image_sizes[0],
-        gt_ignore=batch.gt_ignore[0],
-        config=config.targets,
-    )
-    sampled = sample_anchors(
-        jax.random.key(seed),
-        matches.labels,
-        num_samples=config.targets.num_samples,
-        positive_fraction=config.targets.positive_fraction,
-    )
-    objects = boxes[batch.gt_valid[0] & ~batch.gt_ignore[0]]
-    figure = plot.plot_labels(image, grid, matches, objects, sampled=sampled)
-    save(figure, path)
+    """Writes `proposals.json`, whole or not at all."""
+    with replace_file(folder / "proposals.json") as draft:
+        write_coco_results(draft, list(proposals.values()))
 
 
-def write_loss_picture(metrics: pathlib.Path, path: pathlib.Path) -> None:
-    """Draws the losses of a run.
-
-    Args:
-        metrics: the `metrics.jsonl` of the run.
-        path: file of the picture.
-    """
-    lines = read_metrics(metrics)
-
-    def column(name: str) -> np.ndarray:
-        return np.array([line[name] for line in lines])
-
-    losses = {name: column(name) for name in ("loss", "objectness", "box")}
-    save(plot.plot_losses(column("step"), losses, column("lr")), path)
-
-
-def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a figure as a picture file."""
-    figure.savefig(path, dpi=_DPI)
-
-
-def _batch_with_objects(
-    source: ImageSource, pipeline: PipelineConfig, seed: int
-) -> Batch:
-    """The first batch of one image with an object among ten, or else the first one."""
-    batches = train_batches(source, pipeline, batch_size=1, seed=seed, num_threads=0)
-    first = [next(batches) for _ in range(10)]
-    return next((b for b in first if (b.gt_valid & ~b.gt_ignore).any()), first[0])
+def write_json(content: Any, path: pathlib.Path) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with replace_file(path) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n")

@@ -2,18 +2,28 @@
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import tyro
 
-from ..core.anchor_config import AnchorConfig
 from ..train import TrainConfig, read_config
 from ..train.resolve import with_parts
+from . import anchor_flags
+from .help_defaults import with_both_defaults
 
 T = TypeVar("T")
-Sizes = tuple[float | tuple[float, ...], ...]
+# The fields of all commands that name a file or a folder.
+PATHS = frozenset(
+    {
+        *("data", "images", "val_data", "val_images", "init_weights", "out"),
+        *("run", "weights", "source", "target", "base"),
+    }
+)
+_HELP = ("-h", "--help")
 _registry = tyro.constructors.ConstructorRegistry()
+anchor_flags.add_rules(_registry)
 
 
 def parse(
@@ -35,11 +45,11 @@ def parse(
         is_draft: ignores unknown flags and requests for help.
 
     Returns:
-        The configuration.
+        The configuration. A `~` that begins a path has become the user's home folder.
     """
     # The help is left to the final pass, which knows the defaults of every flag.
     if is_draft:
-        arguments = [x for x in arguments if x not in ("-h", "--help")]
+        arguments = [x for x in arguments if x not in _HELP]
     options: dict[str, Any] = {} if default is None else {"default": default}
     found: Any = tyro.cli(
         kind,
@@ -50,7 +60,7 @@ def parse(
         registry=_registry,
         **options,
     )
-    return found[0] if is_draft else found
+    return _at_home(found[0] if is_draft else found)
 
 
 def parse_training(
@@ -75,38 +85,32 @@ def parse_training(
     given, rest = file.parse_known_args(arguments)
     config = default or TrainConfig()
     if given.config is not None:
-        config = read_config(TrainConfig, given.config)
+        config = read_config(TrainConfig, os.path.expanduser(given.config))
     # The defaults of a nested flag such as --rpn.anchors.sizes depend on --preset and
     # --backbone. So a first pass reads those, and the second one has all the flags.
     parts = ("optimizer", "pipeline", "rpn")
     if None in [getattr(config, part) for part in parts]:
-        draft = with_parts(parse(TrainConfig, rest, default=config, is_draft=True))
-        chosen = {part: getattr(draft, part) for part in parts}
+        draft = parse(TrainConfig, rest, default=config, is_draft=True)
+        filled = with_parts(draft)
+        chosen = {part: getattr(filled, part) for part in parts}
+        is_open = config.pipeline is None and draft.data == "scenes"
         config = dataclasses.replace(config, **chosen)
-    return parse(TrainConfig, rest, default=config, name=name)
+        # Help without --data has to serve whoever will pass it.
+        if is_open and any(x in _HELP for x in rest):
+            other = with_parts(dataclasses.replace(draft, data="other data"))
+            config = with_both_defaults(config, other)
+    return parse(type(config), rest, default=config, name=name)
 
 
-@_registry.primitive_rule
-def _sizes_rule(
-    info: tyro.constructors.PrimitiveTypeInfo,
-) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """Reads anchor sizes as `32 64 128`, or `8,16 32,64` for two on each level."""
-    if info.type != get_type_hints(AnchorConfig)["sizes"]:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="SIZE[,SIZE...]",
-        instance_from_str=_sizes_from_text,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=_text_from_sizes,
-    )
+def _at_home(config: T) -> T:
+    """Expands the `~` of every path, which a shell leaves alone in `--out=~/run`."""
+    fields: Any = config
+    names = PATHS & {field.name for field in dataclasses.fields(fields)}
+    changed = {name: _expanded(getattr(config, name)) for name in names}
+    return dataclasses.replace(fields, **changed)
 
 
-def _sizes_from_text(words: list[str]) -> Sizes:
-    levels = [[float(side) for side in word.split(",")] for word in words]
-    return tuple(tuple(sides) if len(sides) > 1 else sides[0] for sides in levels)
-
-
-def _text_from_sizes(sizes: Sizes) -> list[str]:
-    levels = [size if isinstance(size, tuple) else (size,) for size in sizes]
-    return [",".join(f"{side:g}" for side in level) for level in levels]
+def _expanded(path: Any) -> Any:
+    if isinstance(path, tuple):
+        return tuple(map(_expanded, path))
+    return os.path.expanduser(path) if isinstance(path, str) else path

@@ -1,6 +1,5 @@
 """`rpn-jax inspect`: reports problems of a data set and how anchors fit it."""
 
-import json
 from collections.abc import Iterator, Sequence
 
 from .. import plot
@@ -11,7 +10,9 @@ from ..data.buckets import fit_buckets
 from ..train import TrainConfig, log_problems, open_sources, resolve
 from ..train.run_folder import RunFolder
 from . import flags
-from .artifacts import save
+from .anchor_flags import flags_of
+from .artifacts import write_json
+from .pictures import draw_picture
 
 # Scenes are endless, so a fixed number of them stands for all. More make the report
 # slower and its shares more precise.
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str]) -> str:
         arguments: the command line after `inspect`.
 
     Returns:
-        How well the anchors cover the data, and anchors that cover it better, if found.
+        How well the anchors cover the data, and the flags of anchors that cover it
+        better, if found.
     """
     default = TrainConfig(out="runs/inspection")
     config = resolve(flags.parse_training(arguments, name="inspect", default=default))
@@ -41,10 +43,23 @@ def main(arguments: Sequence[str]) -> str:
     )
     folder = RunFolder(config.out).path
     folder.mkdir(parents=True, exist_ok=True)
-    facts = report.as_dict() | {"problems": source.problems.summary()}
-    (folder / "inspection.json").write_text(json.dumps(facts, indent=1) + "\n")
-    save(plot.plot_anchor_report(report), folder / "inspection.png")
-    return f"{report.table()}\n\nPictures are in {folder}."
+    better = report.suggestion and flags_of(report.suggestion.config)
+    facts = {"problems": source.problems.summary(), "suggested_flags": better}
+    write_json(report.as_dict() | facts, folder / "inspection.json")
+    draw_picture(folder / "inspection.png", lambda: plot.plot_anchor_report(report))
+    parts = [report.table(), _sizes(config.pipeline)]
+    if better:
+        parts.append(f"Flags of the suggested anchors, to add to the others:\n{better}")
+    return "\n\n".join([*parts, f"Pictures are in {folder}."])
+
+
+def _sizes(pipeline: PipelineConfig) -> str:
+    """What a pixel is in the tables."""
+    return (
+        "px are pixels of the resized images, in which the shorter side has "
+        f"{pipeline.min_side} (--pipeline.min-side) and the longer side at most "
+        f"{pipeline.max_side} (--pipeline.max-side)."
+    )
 
 
 def _network_boxes(

@@ -1,31 +1,32 @@
 """`rpn-jax propose`: writes and draws proposals for images."""
 
 import dataclasses
-import json
 import logging
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps, colors
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from .. import plot
-from ..core.config import RPNConfig
-from ..data import ImageSource, PipelineConfig, open_unannotated
-from ..evaluate import ImageProposals, write_coco_results
-from ..models import RPN
+from ..data import ImageSource, open_unannotated
+from ..evaluate import ImageProposals
 from ..models.interop import (
-    SYSTEMS,
     SystemName,
     make_foreign_model,
     read_checkpoint,
 )
-from ..predict import predict
+from ..predict import predict, predict_alone
 from ..train import load_run, log_problems
 from . import flags
-from .artifacts import save
+from .artifacts import collect, write_json, write_proposals
+from .listed_names import names_of_files
+from .pictures import draw_picture
 
+_LONGEST_NAME = 255  # bytes that most file systems allow in the name of a file
 _logger = logging.getLogger(__name__)
 
 
@@ -39,7 +40,9 @@ class ProposeConfig:
     Attributes:
         run: folder of the training run; its newest checkpoint is used.
         weights: file with the weights of a detector of another system, instead of
-            `run`. Images are prepared, and proposals selected, as that system does.
+            `run`. Images get the size and the padding that this system gives to each of
+            them alone, and proposals are selected as it does. Each distinct padded size
+            compiles once.
         system: system that `weights` come from; None guesses it from the names of the
             tensors.
         images: image files, or folders of them.
@@ -48,7 +51,7 @@ class ProposeConfig:
             the network's settings.
         min_score: lowest probability of a proposal that is written.
         drawn: number of the best proposals in a picture; 0 draws no pictures.
-        batch_size: images per batch.
+        batch_size: images per batch of a `run`; `weights` see one image at a time.
     """
 
     images: tuple[str, ...]
@@ -63,7 +66,7 @@ class ProposeConfig:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Computes proposals and writes them.
+    """Computes proposals, writes them, and draws pictures of them.
 
     Args:
         arguments: the command line after `propose`.
@@ -72,45 +75,36 @@ def main(arguments: Sequence[str]) -> str:
         The number of proposals, and the folder of the results.
     """
     options = flags.parse(ProposeConfig, arguments, name="propose")
-    source = open_unannotated([pathlib.Path(path) for path in options.images])
+    paths = [pathlib.Path(path) for path in options.images]
+    source = open_unannotated(paths)
     log_problems(source)
-    model, config, pipeline = _load(options)
+    found = _predictions(source, options)
     folder = pathlib.Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
-    found = predict(
-        model,
-        source,
-        pipeline=pipeline,
-        config=config,
-        batch_size=options.batch_size,
+    proposals = collect(
+        found, source, "proposing", lambda of_image: _select(of_image, options)
     )
-    # Each picture is drawn at once, so that the first ones can be checked early.
-    proposals = {}
-    for row, of_image in tqdm(found, "proposing", len(source), unit="image"):
-        proposals[row] = _select(of_image, options)
-        if options.drawn:
-            _draw(source, row, proposals[row], folder, options.drawn)
-    write_coco_results(folder / "proposals.json", list(proposals.values()))
-    _write_images(source, sorted(proposals), folder / "images.json")
-    number = sum(len(of_image.scores) for of_image in proposals.values())
-    return f"{number:,} proposals for {len(proposals):,} images are in {folder}."
+    # The numbers are written before any picture, because a picture can fail.
+    write_proposals(proposals, folder)
+    write_json(_listed(source, paths, proposals), folder / "images.json")
+    if options.drawn:
+        _draw(source, proposals, folder, options.drawn)
+    return _summary(source, proposals, folder)
 
 
-def _write_images(source: ImageSource, rows: Sequence[int], path: pathlib.Path) -> None:
-    """Writes the number, the file and the size of every image, as COCO lists them."""
-    truths = [source.truth(row) for row in rows]
-    images = [
-        {"id": t.image_id, "file_name": t.name, "height": t.size[0], "width": t.size[1]}
-        for t in truths
-    ]
-    path.write_text(json.dumps(images, indent=1) + "\n")
-
-
-def _load(options: ProposeConfig) -> tuple[RPN, RPNConfig, PipelineConfig]:
-    """The network, its settings, and how images become batches for it."""
+def _predictions(
+    source: ImageSource, options: ProposeConfig
+) -> Iterator[tuple[int, ImageProposals]]:
+    """The proposals of a run's network, or of the weights of another system."""
     if options.run is not None and options.weights is None:
         trained = load_run(options.run)
-        return trained.model, trained.config.rpn, trained.config.pipeline
+        return predict(
+            trained.model,
+            source,
+            pipeline=trained.config.pipeline,
+            config=trained.config.rpn,
+            batch_size=options.batch_size,
+        )
     if options.weights is None or options.run is not None:
         raise ValueError(
             "propose needs either --run, the folder of a training run, or --weights, a "
@@ -119,11 +113,9 @@ def _load(options: ProposeConfig) -> tuple[RPN, RPNConfig, PipelineConfig]:
         )
     found = make_foreign_model(read_checkpoint(options.weights, options.system))
     _logger.info("%s", found.report)
-    # Images get the sizes that the other system uses, because its weights and anchors
-    # suit objects of that scale.
-    system = SYSTEMS[found.report.system]
-    pipeline = PipelineConfig(min_side=system.min_side, max_side=system.max_side)
-    return found.model, found.config, pipeline
+    return predict_alone(
+        found.model, source, system=found.report.system, config=found.config
+    )
 
 
 def _select(proposals: ImageProposals, options: ProposeConfig) -> ImageProposals:
@@ -135,20 +127,78 @@ def _select(proposals: ImageProposals, options: ProposeConfig) -> ImageProposals
     )
 
 
+def _listed(
+    source: ImageSource,
+    paths: Sequence[pathlib.Path],
+    proposals: Mapping[int, ImageProposals],
+) -> list[dict[str, object]]:
+    """Number, file and size of every image, as COCO lists them."""
+    names = names_of_files(source, paths)
+    truths = [source.truth(row) for row in range(len(source))]
+    listed: list[dict[str, object]] = [
+        {"id": t.image_id, "file_name": name, "height": t.size[0], "width": t.size[1]}
+        for t, name in zip(truths, names, strict=True)
+    ]
+    for row, image in enumerate(listed):
+        if row not in proposals:
+            image["unreadable"] = True
+    return listed
+
+
 def _draw(
     source: ImageSource,
-    row: int,
-    proposals: ImageProposals,
+    proposals: Mapping[int, ImageProposals],
     folder: pathlib.Path,
     number: int,
 ) -> None:
-    """Draws the best proposals of an image."""
-    figure, (ax,) = plot.image_axes([source.pixels(row)], columns=1)
+    """Draws a picture for every image that has been decoded."""
+    for row, of_image in tqdm(proposals.items(), "drawing", unit="image"):
+        name = picture_name(of_image.image_id, source.truth(row).name)
+        draw_picture(
+            folder / name,
+            lambda row=row, of_image=of_image: _plot(
+                source.pixels(row), of_image, number
+            ),
+        )
+
+
+def picture_name(image_id: int, name: str) -> str:
+    """The name of the picture of an image: its number and its name, cut if need be.
+
+    Args:
+        image_id: the number, which makes names unique.
+        name: the file of the image.
+
+    >>> picture_name(7, "photos/dog.jpg")
+    '000007_dog.png'
+    """
+    prefix, stem = f"{image_id:06d}_", pathlib.PurePath(name).stem
+    room = _LONGEST_NAME - len(prefix) - len(".tmp.png")  # of the draft
+    encoded = os.fsencode(stem)
+    if len(encoded) > room:
+        stem = encoded[:room].decode(errors="ignore")  # drops half a character
+    return f"{prefix}{stem}.png"
+
+
+def _plot(pixels: plot.Pixels, proposals: ImageProposals, number: int) -> Figure:
+    """Plots the best proposals of an image."""
+    figure, (ax,) = plot.image_axes([pixels], columns=1)
     # The best proposal is drawn last, so that no other one covers it. A brighter colour
     # means a higher probability.
     boxes, scores = proposals.boxes[:number][::-1], proposals.scores[:number][::-1]
     brightness = [colors.to_hex(color) for color in colormaps["plasma"](scores)]
     plot.draw_boxes(ax, boxes, brightness, cased=True)
     ax.set_title(f"the best {len(scores)} of {len(proposals.scores)} proposals", size=9)
-    name = pathlib.PurePath(source.truth(row).name).stem
-    save(figure, folder / f"{proposals.image_id:06d}_{name}.png")
+    return figure
+
+
+def _summary(
+    source: ImageSource,
+    proposals: Mapping[int, ImageProposals],
+    folder: pathlib.Path,
+) -> str:
+    number = sum(len(of_image.scores) for of_image in proposals.values())
+    text = f"{number:,} proposals for {len(proposals):,} images are in {folder}."
+    if missing := len(source) - len(proposals):
+        text += f" {missing:,} of {len(source):,} images cannot be decoded."
+    return text

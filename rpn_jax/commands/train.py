@@ -6,7 +6,8 @@ from tqdm import tqdm
 
 from ..train import Run
 from . import flags
-from .artifacts import write_evaluation, write_label_picture, write_loss_picture
+from .artifacts import write_evaluation
+from .pictures import draw_labels, draw_losses
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str]) -> str:
     run = Run(flags.parse_training(arguments))
     config, folder = run.config, run.folder.path
     options = {"pipeline": config.pipeline, "config": config.rpn}
-    write_label_picture(
+    draw_labels(
         run.model, run.sources.train, folder / "labels.png", seed=config.seed, **options
     )
     with tqdm(total=run.num_steps, initial=run.step, unit="step") as bar:
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str]) -> str:
                 loss=f"{progress.metrics['loss']:.3f}",
                 images_per_second=f"{progress.metrics['images_per_second']:.1f}",
             )
-    write_loss_picture(folder / "metrics.jsonl", folder / "losses.png")
     report = write_evaluation(
         run.model, run.sources.val, folder, batch_size=config.batch_size, **options
     )
+    draw_losses(folder / "metrics.jsonl", folder / "losses.png")
     run.close()
     return f"{report.table()}\n\nResults are in {folder}."

@@ -118,6 +118,8 @@ class Report(NamedTuple):
         num_objects: `[s]` number of objects in each of `SIZES`, which excludes ignored
             regions.
         num_proposals: number of proposals in all images.
+        unreadable: names of the images that could not be decoded. They count as images
+            without proposals.
     """
 
     coco: Recall
@@ -125,11 +127,13 @@ class Report(NamedTuple):
     num_images: int
     num_objects: Int[np.ndarray, " s"]
     num_proposals: int
+    unreadable: tuple[str, ...] = ()
 
     def table(self) -> str:
         """The recall at each of `LIMITS`, as a Markdown table with aligned columns.
 
-        COCO's sizes without objects have dashes; detectron2's have no row.
+        COCO's sizes without objects have dashes; detectron2's have no row. A line below
+        says how many images could not be decoded, if any.
         """
         header = ["recall", "objects", *(f"@{limit:,}" for limit in LIMITS)]
         ious = (("AR", None), ("IoU 0.50", 0.5), ("IoU 0.75", 0.75))
@@ -143,7 +147,7 @@ class Report(NamedTuple):
             for size, number in zip(SIZES, self.num_objects, strict=True)
             if number
         ]
-        return format_table([header, *rows])
+        return format_table([header, *rows]) + self._unreadable_line()
 
     def as_dict(self) -> dict[str, Any]:
         """The report as lists, numbers and strings, for JSON. NaN becomes None."""
@@ -151,9 +155,19 @@ class Report(NamedTuple):
             "num_images": self.num_images,
             "num_objects": dict(zip(SIZES, self.num_objects.tolist(), strict=True)),
             "num_proposals": self.num_proposals,
+            "unreadable": list(self.unreadable),
             "coco": _summary(self.coco),
             "detectron2": _summary(self.detectron2),
         }
+
+    def _unreadable_line(self) -> str:
+        number = len(self.unreadable)
+        if not number:
+            return ""
+        return (
+            f"\n\n{number:,} of {self.num_images:,} images cannot be decoded. Their "
+            "objects count as missed."
+        )
 
     def _row(
         self, recall: Recall, name: str, size: str, iou: float | None = None

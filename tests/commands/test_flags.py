@@ -1,0 +1,110 @@
+"""Flags: paths, anchors that are printed and read again, and defaults in the help."""
+
+import dataclasses
+import json
+import shlex
+import typing
+
+import pytest
+
+from rpn_jax import AnchorConfig, presets
+from rpn_jax.commands import flags
+from rpn_jax.commands.anchor_flags import flags_of
+from rpn_jax.commands.convert import ConvertConfig
+from rpn_jax.commands.evaluate import EvaluateConfig
+from rpn_jax.commands.propose import ProposeConfig
+from rpn_jax.train import TrainConfig
+
+COMMANDS = (TrainConfig, EvaluateConfig, ProposeConfig, ConvertConfig)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_tilde_is_the_home_folder_in_every_form_of_a_flag(home):
+    config = flags.parse_training(["--data=~/set.json", "--out", "~/runs/a"])
+    assert config.data == f"{home}/set.json"
+    assert config.out == f"{home}/runs/a"
+    options = flags.parse(ProposeConfig, ["--run=~/r", "--images", "~/a", "b~", "~/c"])
+    assert options.images == (f"{home}/a", "b~", f"{home}/c")
+    assert options.run == f"{home}/r"
+    options = flags.parse(ConvertConfig, ["--from=~/a.npz", "--to=~/b.npz"])
+    assert (options.source, options.target) == (f"{home}/a.npz", f"{home}/b.npz")
+
+
+@pytest.mark.parametrize("form", [["--config=~/c.json"], ["--config", "~/c.json"]])
+def test_a_tilde_in_a_config_file_and_in_its_name_is_the_home_folder(form, home):
+    (home / "c.json").write_text(json.dumps({"data": "~/s.json", "images": "~"}))
+    config = flags.parse_training(form)
+    assert (config.data, config.images) == (f"{home}/s.json", str(home))
+
+
+@pytest.mark.parametrize("data", ["scenes", "a~/b", "./~/b", "~nobody-of-this-name/b"])
+def test_other_tildes_are_left_alone(data, home):
+    assert flags.parse_training(["--data", data]).data == data
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_every_text_without_choices_is_a_path_or_a_split(kind):
+    hints = typing.get_type_hints(kind)
+    texts = {name for name, hint in hints.items() if "str" in _members(hint)}
+    assert texts <= flags.PATHS | {"split", "val_split"}
+
+
+def _members(hint):
+    return {x.__name__ for x in (hint, *typing.get_args(hint)) if isinstance(x, type)}
+
+
+CONFIGS = {
+    "default": AnchorConfig(),
+    "octaves": presets.pyramid().anchors,
+    "legacy": presets.jwyang_res101_coco().anchors,
+    "corners": presets.torchvision_fpn().anchors,
+    "size_major": presets.detectron2_c4().anchors,
+    "centred": presets.tf_vision_fpn().anchors,
+    "oblong": AnchorConfig(sizes=((9, 30.5), (47, 99)), strides=((4, 7), 16)),
+    "long_numbers": AnchorConfig(
+        sizes=((16 * 2 ** (1 / 3), 1 / 3), (1e-5, 123456.789)),
+        strides=(8, 16),
+        aspect_ratios=(1 / 3, 0.5, 2 / 3),
+        center_offset=0.1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("others", [[], ["--preset", "jwyang_vgg16"]])
+def test_pasting_the_flags_of_anchors_builds_the_same_anchors(name, others):
+    pasted = shlex.split(flags_of(CONFIGS[name]))
+    config = flags.parse_training([*others, *pasted])
+    assert config.rpn is not None
+    assert config.rpn.anchors == CONFIGS[name]
+
+
+def test_the_flags_of_anchors_have_every_field():
+    text = flags_of(AnchorConfig())
+    for field in dataclasses.fields(AnchorConfig):
+        assert field.name.replace("_", "-") in text
+
+
+def _help(arguments, capsys):
+    with pytest.raises(SystemExit):
+        flags.parse_training([*arguments, "--help"])
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_the_help_shows_the_sizes_for_real_data_too(capsys):
+    text = _help([], capsys)
+    assert "(default: 240 for scenes, 480 for other data)" in text
+    assert "(default: 320 for scenes, 800 for other data)" in text
+    assert "length in pixels that the shorter side" in text
+
+
+def test_the_help_shows_the_sizes_for_the_data_that_is_given(capsys):
+    text = _help(["--data", "set.json"], capsys)
+    assert "demands it. (default: 480)" in text
+    assert "for other data)" not in text
