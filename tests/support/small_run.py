@@ -38,5 +38,5 @@ def _train(flags):
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(run._state):
         digest.update(np.asarray(leaf).tobytes())
-    print(first, run.step, digest.hexdigest())
+    sys.stdout.write(f"{first} {run.step} {digest.hexdigest()}\n")
     run.close()

@@ -1,6 +1,7 @@
 """The training step: against steps by hand, and on several devices."""
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def start(config=PLAIN, *, frozen_stages=0, accumulate=1, num_steps=10):
     return model, state, jax.jit(step)
 
 
+@nnx.jit
 def gradients_by_parts(model, batch, number):
     """From all predictions and all targets, one image after the other."""
     rules = small_rpn.RULES
@@ -135,12 +137,11 @@ def test_with_a_rule_but_without_regions_the_targets_are_the_same():
     batch = small_rpn.make_batch()
     rules = dataclasses.replace(small_rpn.RULES.targets, ignore_iof=0.5)
     anchors = rpn_jax.make_anchors(small_rpn.RULES.anchors, [(4, 5)])
+    assign = jax.jit(functools.partial(rpn_jax.assign_targets, config=rules))
     for boxes, valid in zip(batch.gt_boxes, batch.gt_valid, strict=True):
         nothing = np.zeros_like(valid)
         found = [
-            rpn_jax.assign_targets(
-                KEY, anchors, boxes, valid, gt_ignore=gt_ignore, config=rules
-            )
+            assign(KEY, anchors, boxes, valid, gt_ignore=gt_ignore)
             for gt_ignore in (nothing, None)
         ]
         for a, b in zip(*found, strict=True):
@@ -207,7 +208,7 @@ def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients():
             )
             return out.losses.total
 
-        return leaves(jax.grad(loss)(state.params))
+        return leaves(jax.jit(jax.grad(loss))(state.params))
 
     # Every second image, so that each device keeps its own.
     means = [
