@@ -34,6 +34,8 @@ class Batch(NamedTuple):
         gt_valid: `[b, m]` which rows hold a box; the others are zeros.
         gt_ignore: `[b, m]` which of the valid rows are ignored regions.
         rows: `[b]` row of the image in its source; -1 for an empty place.
+        asked_rows: `[b]` row of the image that was to be read. It differs from `rows`
+            if that image cannot be decoded.
         scales: `[b, 2]` vertical and horizontal factor from the original to the resized
             image.
         problems: `[b]` the `ReadProblem` of the image.
@@ -46,6 +48,7 @@ class Batch(NamedTuple):
     gt_valid: Bool[np.ndarray, "b m"]
     gt_ignore: Bool[np.ndarray, "b m"]
     rows: Int[np.ndarray, " b"]
+    asked_rows: Int[np.ndarray, " b"]
     scales: Float[np.ndarray, "b 2"]
     problems: Int[np.ndarray, " b"]
     dropped_boxes: Int[np.ndarray, " b"]
@@ -104,18 +107,20 @@ class Loader:
             ImageError: neither the image nor one of `stand_ins` can be decoded.
         """
         if row < 0:
-            return self._empty(shape, ReadProblem.NONE)
+            return self._empty(row, shape, ReadProblem.NONE)
         # A damaged file must not end a run, so training takes a stand-in; evaluation
         # takes none, because it would count an image twice.
+        asked = row
         try:
             decoded = self._source.decode(row)
             problem = ReadProblem(int(decoded.truncated))
         except ImageError:
             if stand_ins is None:
-                return self._empty(shape, ReadProblem.UNREADABLE)
+                return self._empty(row, shape, ReadProblem.UNREADABLE)
             row, decoded = self._next_readable(row, stand_ins)
             problem = ReadProblem.UNREADABLE
-        return self._place(row, decoded, shape, augmentation, problem)
+        placed = self._place(row, decoded, shape, augmentation, problem)
+        return placed._replace(asked_rows=np.array(asked, np.int32))
 
     def _place(
         self,
@@ -139,13 +144,14 @@ class Loader:
             gt_valid=np.arange(self._num_rows) < len(boxes),
             gt_ignore=np.pad(is_ignored, (0, missing)),
             rows=np.array(row, np.int32),
+            asked_rows=np.array(row, np.int32),
             scales=augmented.scale,
             problems=np.array(problem, np.int32),
             dropped_boxes=np.array(len(truth.boxes) - len(boxes), np.int32),
         )
 
-    def _empty(self, shape: tuple[int, int], problem: ReadProblem) -> Batch:
-        """A place without an image."""
+    def _empty(self, row: int, shape: tuple[int, int], problem: ReadProblem) -> Batch:
+        """A place without the image that was to be read, if any."""
         return Batch(
             images=np.zeros((*shape, 3), np.uint8),
             image_sizes=np.array(shape, np.float32),
@@ -153,6 +159,7 @@ class Loader:
             gt_valid=np.zeros(self._num_rows, bool),
             gt_ignore=np.zeros(self._num_rows, bool),
             rows=np.array(-1, np.int32),
+            asked_rows=np.array(row, np.int32),
             scales=np.ones(2, np.float32),
             problems=np.array(problem, np.int32),
             dropped_boxes=np.array(0, np.int32),

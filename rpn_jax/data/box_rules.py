@@ -1,5 +1,6 @@
 """Checks boxes, and repairs or drops them by one rule per problem."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,6 +104,18 @@ def fit_to_image(
     areas = np.where(boxes.areas > 0.0, boxes.areas, sides.prod(axis=1))
     boxes = boxes._replace(corners=corners, areas=areas).where(wide)
     return _drop_repeated(boxes, where, problems)
+
+
+def join(parts: Sequence[Boxes], where: str, problems: Problems) -> Boxes:
+    """The boxes of one image that several records list, each once.
+
+    Args:
+        parts: the boxes of each record, in pixels of the upright image.
+        where: the name of the image, which the problems mention.
+        problems: counts the repeated boxes.
+    """
+    joined = Boxes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return _drop_repeated(joined, where, problems)
 
 
 def _turned(

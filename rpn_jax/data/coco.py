@@ -2,23 +2,26 @@
 
 The box of an annotation with `iscrowd` 1 becomes an ignored region. Segmentations are
 not read. Categories only serve to recognize repeated boxes. Numbers that are written as
-strings count as numbers. `Problem` lists the other rules.
+strings count as numbers. `coco_ids.py` has the rules for ids, and `Problem` the others.
 """
 
 import itertools
 import json
 import math
 import pathlib
-from collections.abc import Hashable
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
+from .annotated import Annotated
 from .box_rules import NO_BOXES, Boxes, drop_unreadable, order_corners
-from .file_source import Annotated, FileSource, open_annotated
+from .coco_ids import ImageIds, Key, is_number
+from .file_names import name_parts
+from .file_source import FileSource, open_annotated
+from .image_folder import ImageFolder
+from .lfs import is_lfs_pointer
+from .loose_values import is_true, to_corners, to_float
 from .problems import Problem, Problems
-
-_LARGEST_ID = 2**63  # larger numbers do not fit 64 bits, and are replaced
 
 # The corners of a box, whether it is an ignored region, its area and its category.
 _Row = tuple[tuple[float, float, float, float], bool, float, float]
@@ -43,29 +46,34 @@ def read_coco(
             found.
     """
     path = pathlib.Path(annotations)
+    folder = None if images is None else pathlib.Path(images)
     content = _load_json(path)
     problems = Problems()
-    listed = _list_images(path, content, problems)
-    boxes = _read_boxes(content.get("annotations"), set(listed), problems)
+    records = [r if isinstance(r, dict) else {} for r in content["images"]]
+    ids = ImageIds(record.get("id") for record in records)
+    listed = _list_images(path, records, ids, problems)
+    boxes = _read_boxes(content.get("annotations"), ids, set(listed), problems)
+    images_of = _drop_shared(listed, boxes, problems)
+    taken = {ids.key(record.get("id")) for record in records}
     annotated = [
         image._replace(boxes=_check(boxes.get(key, []), image.names[0], problems))
-        for key, image in listed.items()
+        for key, image in _number(images_of, taken, problems).items()
     ]
-    return open_annotated(annotated, _folders(path, images), path, problems)
+    return open_annotated(annotated, _folders(path, folder), path, problems)
 
 
-def _folders(
-    path: pathlib.Path, images: str | pathlib.Path | None
-) -> list[pathlib.Path]:
+def _folders(path: pathlib.Path, images: pathlib.Path | None) -> list[ImageFolder]:
     """The folders where the images may be, in the order of preference."""
     if images is not None:
-        return [pathlib.Path(images)]
+        return [ImageFolder(images)]
     split = path.stem.removeprefix("instances_")  # COCO's own layout
     return [
-        path.parent / "images",
-        path.parent,
-        path.parent.parent / "images",
-        path.parent.parent / split,
+        ImageFolder(path.parent / "images"),
+        # The folder of the file may hold anything, so folders below do not count.
+        ImageFolder(path.parent, deep=False),
+        ImageFolder(path.parent.parent / "images"),
+        ImageFolder(path.parent.parent / split),
+        ImageFolder(path.parent / split),
     ]
 
 
@@ -75,7 +83,8 @@ def _load_json(path: pathlib.Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"read_coco needs a JSON file in UTF-8, got {path}: {error}."
+            f"read_coco needs a JSON file in UTF-8, got {path}: "
+            f"{_what_it_is(path) or error}."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ValueError(
@@ -86,60 +95,85 @@ def _load_json(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
+def _what_it_is(path: pathlib.Path) -> str | None:
+    """What a file is that is not JSON, and what to do; None if it is not known."""
+    if is_lfs_pointer(path):
+        return "it is a pointer of Git LFS; fetch its content with `git lfs pull`"
+    try:
+        begin = path.read_bytes()[:64].lstrip(b"\xef\xbb\xbf\xff\xfe\0 \r\n\t")
+    except OSError:
+        return None
+    if begin.startswith(b"<"):
+        return "it is XML; name the folder of VOC's XML files, or export as COCO"
+    if begin.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+        return "it is an archive; unpack it"
+    return None
+
+
 def _list_images(
-    path: pathlib.Path, content: dict[str, Any], problems: Problems
-) -> dict[Hashable, Annotated]:
-    """The images without boxes, by the id that annotations use for them."""
-    # An id that is not a whole number is replaced by the lowest number that is free.
-    records = [r if isinstance(r, dict) else {} for r in content["images"]]
-    taken = {record.get("id") for record in records if _is_number(record.get("id"))}
-    free = (number for number in itertools.count(1) if number not in taken)
-    # Annotations refer to the id in the file, so it stays the key even if the image
-    # gets another number.
-    images: dict[Hashable, Annotated] = {}
+    path: pathlib.Path, records: list[dict[str, Any]], ids: ImageIds, problems: Problems
+) -> dict[Key, list[Annotated]]:
+    """The images without boxes or numbers, by their ids: one, or several files."""
+    images: dict[Key, list[Annotated]] = {}
     for position, record in enumerate(records):
         where = f"{path.name}, images[{position}]"
-        name, key = record.get("file_name"), record.get("id")
-        if not isinstance(name, str) or not isinstance(key, str | int | float):
+        name, key = record.get("file_name"), ids.key(record.get("id"))
+        if not isinstance(name, str) or key is None:
             problems.add(Problem.NO_NAME, where)
-        elif key in images:
+            continue
+        of_key = images.setdefault(key, [])
+        if any(name_parts(name) == name_parts(image.names[0]) for image in of_key):
             problems.add(Problem.REPEATED_IMAGE, where)
         else:
-            problems.add(Problem.OTHER_ID, where, int(not _is_number(key)))
-            number = key if _is_number(key) else next(free)
-            images[key] = Annotated(number, (name,), _size(record), NO_BOXES)
+            of_key.append(Annotated(0, (name,), _size(record), NO_BOXES))
     return images
 
 
-def _is_number(key: object) -> TypeGuard[int]:
-    """Whether a key can be kept as the id of an image."""
-    return isinstance(key, int) and abs(key) < _LARGEST_ID
+def _drop_shared(
+    listed: dict[Key, list[Annotated]], boxes: dict[Key, list[_Row]], problems: Problems
+) -> dict[Key, Annotated]:
+    """The images whose id no other file has.
+
+    Nothing tells on which of several files a box was drawn. Without its boxes an image
+    would count as background, so it is left out.
+    """
+    for key, images in listed.items():
+        if len(images) > 1:
+            lost = len(boxes.get(key, []))
+            problems.add(Problem.SHARED_ID, images[0].names[0], len(images), boxes=lost)
+    return {key: images[0] for key, images in listed.items() if len(images) == 1}
+
+
+def _number(
+    images: dict[Key, Annotated], taken: set[Key | None], problems: Problems
+) -> dict[Key, Annotated]:
+    """Gives every image a whole number, and the lowest free one if its id is none."""
+    free = (number for number in itertools.count(1) if number not in taken)
+    numbered = {}
+    for key, image in images.items():
+        if not is_number(key):
+            problems.add(Problem.OTHER_ID, image.names[0])
+        number = key if isinstance(key, int) and is_number(key) else next(free)
+        numbered[key] = image._replace(image_id=number)
+    return numbered
 
 
 def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     """`(height, width)` of the record, or None unless both are numbers."""
-    height, width = _to_float(record.get("height")), _to_float(record.get("width"))
+    height, width = to_float(record.get("height")), to_float(record.get("width"))
     return (int(height), int(width)) if math.isfinite(height + width) else None
 
 
-def _to_float(value: object) -> float:
-    """Converts a number, or a string that holds one; anything else becomes NaN."""
-    try:
-        return float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        return math.nan
-
-
 def _read_boxes(
-    annotations: object, images: set[Hashable], problems: Problems
-) -> dict[Hashable, list[_Row]]:
-    """The boxes of each image, by the id that annotations use for it."""
-    rows: dict[Hashable, list[_Row]] = {}
+    annotations: object, ids: ImageIds, images: set[Key], problems: Problems
+) -> dict[Key, list[_Row]]:
+    """The boxes of each image, by its id."""
+    rows: dict[Key, list[_Row]] = {}
     records = annotations if isinstance(annotations, list) else []
     for position, record in enumerate(records):
         record = record if isinstance(record, dict) else {}
-        key = record.get("image_id")
-        if not isinstance(key, str | int | float) or key not in images:
+        key = ids.key(record.get("image_id"))
+        if key is None or key not in images:
             problems.add(Problem.UNLISTED_IMAGE, f"annotations[{position}]")
             continue
         rows.setdefault(key, []).append(_read_box(record))
@@ -149,13 +183,13 @@ def _read_boxes(
 def _read_box(record: dict[str, Any]) -> _Row:
     """Reads one annotation; corners that are not four numbers become NaN."""
     bbox = record.get("bbox")
-    numbers = [_to_float(value) for value in bbox] if isinstance(bbox, list) else []
+    numbers = to_corners(bbox) if isinstance(bbox, list) else []
     x, y, width, height = numbers if len(numbers) == 4 else [math.nan] * 4
     return (
         (x, y, x + width, y + height),
-        _to_float(record.get("iscrowd")) == 1.0,
-        _to_float(record.get("area")),
-        _to_float(record.get("category_id")),
+        is_true(record.get("iscrowd")),
+        to_float(record.get("area")),
+        to_float(record.get("category_id")),
     )
 
 
@@ -173,7 +207,7 @@ def _check(rows: list[_Row], where: str, problems: Problems) -> Boxes:
     # An unusable area becomes 0, because `fit_to_image` then computes it from the
     # clipped box.
     boxes = drop_unreadable(boxes, where, problems)
-    unknown = ~((boxes.areas > 0.0) & np.isfinite(boxes.areas))
+    unknown = ~((boxes.areas > 0.0) & (boxes.areas <= np.finfo(np.float32).max))
     problems.add(Problem.OTHER_AREA, where, int(unknown.sum()))
     boxes.areas[unknown] = 0.0
     return order_corners(boxes, where, problems)

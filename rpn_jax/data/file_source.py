@@ -13,31 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .box_rules import NO_BOXES, Boxes, fit_to_image
-from .image_files import Header, ImageFolder, decode_image, list_images, read_headers
+from .annotated import Annotated
+from .box_rules import NO_BOXES, Boxes, fit_to_image, join
+from .image_claims import choose_folder, find_files
+from .image_files import Header, decode_image, read_headers
+from .image_folder import ImageFolder, list_images
 from .image_source import Decoded, GroundTruth, ImageSource
+from .open_errors import explained, no_object, none_readable
 from .problems import Problem, Problems
-
-# The folder is chosen by looking for this number of images. More images make the choice
-# surer, but each is a look-up in every candidate folder.
-_PROBED = 20
-
-
-class Annotated(NamedTuple):
-    """An image and its boxes as a reader found them.
-
-    Attributes:
-        image_id: the number of the image.
-        names: possible names of the file, relative to the folder; the first that exists
-            is used.
-        size: `(height, width)` according to the annotations, or None.
-        boxes: the boxes, with ordered corners.
-    """
-
-    image_id: int
-    names: tuple[str, ...]
-    size: tuple[int, int] | None
-    boxes: Boxes
 
 
 class ImageFile(NamedTuple):
@@ -87,7 +70,7 @@ class FileSource(ImageSource):
 
 def open_annotated(
     annotated: Sequence[Annotated],
-    folders: Sequence[pathlib.Path],
+    folders: Sequence[ImageFolder],
     annotations: pathlib.Path,
     problems: Problems,
 ) -> FileSource:
@@ -104,28 +87,22 @@ def open_annotated(
         ValueError: no image can be read, or no image has an object.
     """
     # An image is left out if its file is missing or has no readable header.
-    folder = _choose_folder(annotated, folders)
-    found = _find_files(annotated, folder, problems)
+    folder = choose_folder(annotated, folders)
+    found = find_files(annotated, folder, problems)
     files: list[ImageFile] = []
-    headers = read_headers([path for _, path in found])
-    for (image, path), header in zip(found, headers, strict=True):
+    headers = read_headers([path for path, _ in found])
+    for (path, images), header in zip(found, headers, strict=True):
         name = path.resolve().relative_to(folder.root).as_posix()
         if isinstance(header, Problem):
-            problems.add(header, name)
+            lost = sum(len(image.boxes.corners) for image in images)
+            problems.add(header, name, boxes=lost)
         else:
-            truth = _check(image, header, name, problems)
+            truth = _check(images, header, name, problems)
             files.append(ImageFile(path, header, truth))
     if not files:
-        raise ValueError(
-            f"{annotations} needs its images, got none of {len(annotated)} that can be "
-            f"read in {', '.join(map(str, folders))}. Name their folder with `images`."
-            + _explained(problems)
-        )
+        raise ValueError(none_readable(annotations, annotated, folders, problems))
     if all(file.truth.is_ignored.all() for file in files):
-        raise ValueError(
-            f"{annotations} needs boxes of objects, got none in {len(files)} images."
-            + _explained(problems)
-        )
+        raise ValueError(no_object(annotations, files, problems))
     return FileSource(files, problems)
 
 
@@ -152,59 +129,31 @@ def open_unannotated(paths: Sequence[pathlib.Path]) -> FileSource:
         if isinstance(header, Problem):
             problems.add(header, str(path))
         else:
+            if header.damage is not None:
+                problems.add(header.damage, str(path))
             truth = _to_truth(len(files) + 1, header, NO_BOXES, path.name)
             files.append(ImageFile(path, header, truth))
     if not files:
         raise ValueError(
             f"Proposals need an image that can be read, got none of {len(found)} files "
-            f"in {', '.join(map(str, paths))}.{_explained(problems)}"
+            f"in {', '.join(map(str, paths))}.{explained(problems)}"
         )
     return FileSource(files, problems)
 
 
-def _choose_folder(
-    annotated: Sequence[Annotated], folders: Sequence[pathlib.Path]
-) -> ImageFolder:
-    """The folder that holds most of the probed images; the first of several."""
-    # The probed images are spread over the whole list, because a part of the images may
-    # be absent.
-    probed = annotated[:: max(len(annotated) // _PROBED, 1)]
-
-    def number_found(folder: ImageFolder) -> int:
-        return sum(_find(image, folder)[0] is not None for image in probed)
-
-    return max(map(ImageFolder, folders), key=number_found)
-
-
-def _find_files(
-    annotated: Sequence[Annotated], folder: ImageFolder, problems: Problems
-) -> list[tuple[Annotated, pathlib.Path]]:
-    """The images whose file exists, with its path."""
-    found = []
-    for image in annotated:
-        path, problem = _find(image, folder)
-        if problem is not None:
-            problems.add(problem, image.names[0])
-        if path is not None:
-            found.append((image, path))
-    return found
-
-
-def _find(
-    image: Annotated, folder: ImageFolder
-) -> tuple[pathlib.Path | None, Problem | None]:
-    """Looks for the file by each possible name, and returns as `ImageFolder.find`."""
-    results = [folder.find(name) for name in image.names]
-    return next((result for result in results if result[0] is not None), results[0])
-
-
 def _check(
-    image: Annotated, header: Header, name: str, problems: Problems
+    images: Sequence[Annotated], header: Header, name: str, problems: Problems
 ) -> GroundTruth:
-    """Applies the rules that need the image file."""
-    boxes = fit_to_image(image.boxes, image.size, header, name, problems)
+    """Applies the rules that need the image file, to all images that name it."""
+    fitted = [
+        fit_to_image(image.boxes, image.size, header, name, problems)
+        for image in images
+    ]
+    boxes = fitted[0] if len(fitted) == 1 else join(fitted, name, problems)
     problems.add(Problem.NO_BOX, name, int(boxes.is_ignored.all()))
-    return _to_truth(image.image_id, header, boxes, name)
+    if header.damage is not None:
+        problems.add(header.damage, name)
+    return _to_truth(images[0].image_id, header, boxes, name)
 
 
 def _to_truth(image_id: int, header: Header, boxes: Boxes, name: str) -> GroundTruth:
@@ -216,8 +165,3 @@ def _to_truth(image_id: int, header: Header, boxes: Boxes, name: str) -> GroundT
         areas=boxes.areas.astype(np.float32),
         name=name,
     )
-
-
-def _explained(problems: Problems) -> str:
-    """The problems as lines to append to an error message."""
-    return "".join(f"\n  {line}" for line in problems.summary())

@@ -1,27 +1,24 @@
-"""Finds and reads image files of any format that Pillow knows.
+"""Reads image files of any format that Pillow knows.
 
 The bytes of a file decide its format, not the name. The first of several frames is
-read. Images are turned upright by their EXIF orientation, and become 8-bit RGB:
-
-* transparent images are laid on white;
-* 16-bit grey values are divided by 257;
-* values of more bits are stretched from the lowest to the highest.
-
-A damaged image is used if at least half of its rows can be decoded.
+read. Images are turned upright by their EXIF or TIFF orientation, and become 8-bit RGB
+as `pixel_values.py` explains. A damaged image is used if at least half of its rows can
+be decoded.
 """
 
 import concurrent.futures
-import functools
 import pathlib
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
+from .file_ends import ends_early
 from .image_source import Decoded, ImageError
+from .lfs import is_lfs_pointer
+from .pixel_values import to_rgb
 from .problems import Problem
 
 _SCAN_THREADS = 8  # more than there may be cores, because they mostly wait for the disk
@@ -45,74 +42,19 @@ class Header(NamedTuple):
 
     Attributes:
         stored_size: `(height, width)` before the orientation is applied.
-        orientation: EXIF orientation, 1 to 8, where 1 is upright.
+        orientation: EXIF or TIFF orientation, 1 to 8, where 1 is upright.
+        damage: the problem that the end of the file is missing, or None.
     """
 
     stored_size: tuple[int, int]
     orientation: int
+    damage: Problem | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """`(height, width)` of the upright image."""
         height, width = self.stored_size
         return (width, height) if self.orientation >= 5 else (height, width)
-
-
-class ImageFolder:
-    """A folder of images. File names cannot lead out of it.
-
-    Args:
-        root: the folder. Links in it are followed only to places inside.
-    """
-
-    def __init__(self, root: pathlib.Path) -> None:
-        self.root = root.resolve()
-        self._listing = functools.cache(list_images)
-
-    def find(self, name: str) -> tuple[pathlib.Path | None, Problem | None]:
-        r"""Looks for an image file.
-
-        Args:
-            name: file name relative to the folder; `\` counts as `/`.
-
-        Returns:
-            The file, or None if there is none; and the problem, or None if there is
-            none. A file with another extension or case than `name` is a problem, but is
-            returned.
-        """
-        try:
-            # The resolved path is checked first, because `..` or a link may lead out of
-            # the folder.
-            path = self.root / name.replace("\\", "/")
-            if not path.resolve().is_relative_to(self.root):
-                return None, Problem.OUTSIDE_FOLDER
-            if path.is_file():
-                return path, None
-            # Images are often converted or renamed after annotation, so a file of the
-            # same stem is accepted if there is only one.
-            alike = self._listing(path.parent).get(path.stem.casefold(), [])
-            if len(alike) == 1 and alike[0].resolve().is_relative_to(self.root):
-                return alike[0], Problem.RENAMED_FILE
-        except (OSError, ValueError, RuntimeError):  # no file can have this name
-            pass
-        return None, Problem.MISSING_FILE
-
-
-def list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Lists the files directly in a folder that have the extension of an image.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        The files, by their names in lower case without the extension.
-    """
-    extensions = Image.registered_extensions()
-    listing: dict[str, list[pathlib.Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in extensions and path.is_file():
-            listing.setdefault(path.stem.casefold(), []).append(path)
-    return listing
 
 
 def read_headers(paths: Sequence[pathlib.Path]) -> list[Header | Problem]:
@@ -147,15 +89,17 @@ def decode_image(path: pathlib.Path, header: Header) -> Decoded:
         ImageError: the file cannot be decoded, or its size differs from `header`.
     """
     try:
+        with Image.open(path) as image:
+            # A loaded TIFF has no orientation left, because Pillow has turned it.
+            pixels, truncated = _load(image)
+            is_turned = _orientation(image) == 1
+            rgb = to_rgb(pixels)
+        if header.orientation in _UPRIGHT and not is_turned:
+            rgb = rgb.transpose(_UPRIGHT[header.orientation])
         # Boxes and batch shapes rely on the header, so a file whose size has changed
         # since is rejected.
-        with Image.open(path) as image:
-            truncated = _load(image)
-            if (image.height, image.width) != header.stored_size:
-                raise ValueError("its size has changed")
-            rgb = _to_rgb(image)
-        if header.orientation in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[header.orientation])
+        if (rgb.height, rgb.width) != header.size:
+            raise ValueError("its size has changed")
     except Exception as error:  # damage raises errors of many classes in Pillow
         raise ImageError(f"Image {path} cannot be decoded: {error}") from error
     return Decoded(np.asarray(rgb), truncated)
@@ -165,26 +109,48 @@ def _read_header(path: pathlib.Path) -> Header | Problem:
     """Reads one header; a warning about too many pixels arrives as an error."""
     try:
         with Image.open(path) as image:
-            return Header((image.height, image.width), _orientation(image))
+            header = _header_of(image)
+            is_suspect = ends_early(image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return Problem.TOO_LARGE
     except Exception:  # damage raises errors of many classes in Pillow
-        return Problem.BAD_FILE
+        return Problem.LFS_POINTER if is_lfs_pointer(path) else Problem.BAD_FILE
+    return header._replace(damage=_damage(path, header) if is_suspect else None)
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 if it is missing or invalid."""
+def _header_of(image: ImageFile.ImageFile) -> Header:
+    height, width = image.height, image.width
+    orientation = _orientation(image)
+    # Pillow already exchanges the sides of a TIFF that is stored on its side.
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and orientation >= 5:
+        height, width = width, height
+    return Header((height, width), orientation)
+
+
+def _damage(path: pathlib.Path, header: Header) -> Problem | None:
+    """What decoding shows about a file that seems to end early."""
+    try:
+        return Problem.TRUNCATED_FILE if decode_image(path, header).truncated else None
+    except ImageError:
+        return Problem.UNDECODABLE_FILE
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """The EXIF or TIFF orientation; 1 if it is missing or invalid."""
     exif = Image.Exif()
     try:
-        # `getexif` would decode a whole PNG to look for it at the end.
-        exif.load(image.info.get("exif", b""))
-        orientation = exif.get(ExifTags.Base.Orientation)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            orientation = image.tag_v2.get(ExifTags.Base.Orientation)
+        else:
+            # `getexif` would decode a whole PNG to look for it at the end.
+            exif.load(image.info.get("exif", b""))
+            orientation = exif.get(ExifTags.Base.Orientation)
         return orientation if orientation in _UPRIGHT else 1
     except Exception:  # damage raises errors of many classes
         return 1
 
 
-def _load(image: ImageFile.ImageFile) -> bool:
+def _load(image: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
     """Decodes as much as possible, and returns whether something is missing.
 
     If the lower half is missing, the error of the decoder is raised.
@@ -193,33 +159,13 @@ def _load(image: ImageFile.ImageFile) -> bool:
         image.load()
     except Exception:  # damage raises errors of many classes
         # With no tile left to decode, Pillow returns the pixels decoded so far. The
-        # others are 0.
+        # others are 0. A copy has the size of these pixels, also if a TIFF was to be
+        # turned after decoding.
         image.tile = []
         image.load()
-        lower_half = np.asarray(image)[image.height // 2 :]
+        pixels = image.copy()
+        lower_half = np.asarray(pixels)[pixels.height // 2 :]
         if not lower_half.any():
             raise
-        return True
-    return False
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Converts an image of any mode to 8-bit RGB."""
-    # Pillow would drop the transparency, and clip values above 255, so images with
-    # either are converted here.
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        image = Image.fromarray(_stretch(np.asarray(image)))
-    return image.convert("RGB")
-
-
-def _stretch(values: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Maps the lowest value to 0 and the highest to 255; equal values become 0."""
-    values = np.nan_to_num(values.astype(np.float64))
-    lowest, highest = values.min(), values.max()
-    span = max(highest - lowest, np.finfo(np.float64).tiny)
-    return (255.0 * ((values - lowest) / span)).astype(np.uint8)
+        return pixels, True
+    return image, False

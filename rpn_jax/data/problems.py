@@ -11,18 +11,32 @@ class Problem(enum.StrEnum):
 
     NO_NAME = "image has no file name or no valid id: image is left out"
     REPEATED_IMAGE = "image is listed again under the same id: repetition is left out"
+    REPEATED_FILE = "file is listed again under another id: its boxes join the first"
+    SHARED_ID = "image id stands for several files: these images are left out"
+    SHARED_FILE = "file is found for several images that name others: they are left out"
     OTHER_ID = "image id is not a whole number: image gets a free number"
     OUTSIDE_FOLDER = "file name leads out of the image folder: image is left out"
+    URL_NAME = "file name is a URL, and the folder has no such file: image is left out"
     MISSING_FILE = "image file not found: image is left out"
     RENAMED_FILE = "image file has another extension or case: that file is used"
+    OTHER_SPELLING = (
+        "file name is in another Unicode form or percent-encoded: it is found"
+    )
+    MOVED_FILE = "image file lies in another folder than named: that file is used"
     BAD_FILE = "image file cannot be read: image is left out"
+    LFS_POINTER = "file is a pointer of Git LFS (run `git lfs pull`): image is left out"
     TOO_LARGE = "image has more pixels than Pillow considers safe: image is left out"
+    TRUNCATED_FILE = "image file ends early: its missing part is blank"
+    UNDECODABLE_FILE = "image file ends too early to be decoded: it has no pixels"
     OTHER_SIZE = "annotated size differs from the file's: the file's size is used"
     TURNED = "box was drawn before EXIF turned the image: box is turned too"
     NO_BOX = "image has no object: image is kept as background"
-    BAD_XML = "annotation file is damaged or has XML entities: image is left out"
+    BAD_XML = "annotation file is damaged, not VOC or has XML entities: it is left out"
+    MANY_IMAGES = "XML describes many images, which VOC's format cannot: it is left out"
+    UNKNOWN_ENCODING = "XML is in an encoding that it does not declare: read as Latin-1"
     MISSING_XML = "image of the split has no annotation file: image is left out"
     UNLISTED_IMAGE = "annotation belongs to no listed image: annotation is left out"
+    ZERO_BASED = "box counts pixels from 0 and not from 1 as in VOC: it is not shifted"
     BAD_BOX = "box is not four finite numbers: box is left out"
     INVERTED_BOX = "box has inverted corners: corners are exchanged"
     CLIPPED_BOX = "box reaches beyond the image: box is clipped"
@@ -31,28 +45,45 @@ class Problem(enum.StrEnum):
     OTHER_AREA = "object has no area above 0: the area of its box is used"
 
 
+# Each of these leaves out one box.
+_LEAVES_OUT_A_BOX = (
+    Problem.UNLISTED_IMAGE,
+    Problem.BAD_BOX,
+    Problem.THIN_BOX,
+    Problem.REPEATED_BOX,
+)
+
+
 class Problems:
     """Counts what was repaired or left out, and keeps the first examples.
 
     Attributes:
         counts: number of times that each problem was met.
+        lost_boxes: number of boxes that each problem left out, also those of images
+            that were left out.
     """
 
     def __init__(self) -> None:
         self.counts: collections.Counter[Problem] = collections.Counter()
+        self.lost_boxes: collections.Counter[Problem] = collections.Counter()
         self._examples: dict[Problem, list[str]] = {}
 
-    def add(self, problem: Problem, where: str, times: int = 1) -> None:
+    def add(
+        self, problem: Problem, where: str, times: int = 1, *, boxes: int = 0
+    ) -> None:
         """Counts a problem.
 
         Args:
             problem: the problem.
             where: the place, usually a file name, that may serve as an example.
             times: number of occurrences; 0 counts nothing.
+            boxes: number of boxes that were left out because their image was.
         """
         if times <= 0:
             return
         self.counts[problem] += times
+        if lost := times if problem in _LEAVES_OUT_A_BOX else boxes:
+            self.lost_boxes[problem] += lost
         examples = self._examples.setdefault(problem, [])
         if len(examples) < _EXAMPLES and where not in examples:
             examples.append(where)
@@ -60,6 +91,14 @@ class Problems:
     def summary(self) -> list[str]:
         """One line per problem with its first examples, the most frequent first."""
         return [
-            f"{times} x {problem} (first in {', '.join(self._examples[problem])})"
+            f"{times} x {problem}{self._with_boxes(problem)} "
+            f"(first in {', '.join(self._examples[problem])})"
             for problem, times in self.counts.most_common()
         ]
+
+    def _with_boxes(self, problem: Problem) -> str:
+        """How many boxes were left out, unless the count of the problem says it."""
+        lost = self.lost_boxes[problem]
+        if problem in _LEAVES_OUT_A_BOX or not lost:
+            return ""
+        return f", with {lost} boxes" if lost > 1 else ", with 1 box"

@@ -1,49 +1,71 @@
 """Counts what was wrong with the images of a run, and logs it once."""
 
-import collections
 import logging
 
 from ..data import Batch, ImageSource, ReadProblem
 
 _logger = logging.getLogger(__name__)
 
+_MOST_NAMES = 5  # number of files that a line of the log names
+
 
 def log_problems(*sources: ImageSource) -> None:
-    """Logs what was wrong with data sets. Sets that share their problems log once."""
+    """Logs what was wrong with data sets.
+
+    Args:
+        sources: a data set, or the one to train on and the one to evaluate on. If both
+            have problems of their own, each line says whose it is.
+    """
     unique = {id(source.problems): source.problems for source in sources}
-    for problems in unique.values():
+    # Two parts of one data set share the problems that its reader met.
+    labels = [""] * len(unique)
+    if len(unique) == 2:
+        labels = ["Training data: ", "Validation data: "]
+    for label, problems in zip(labels, unique.values(), strict=True):
         for line in problems.summary():
-            _logger.warning("%s", line)
+            _logger.warning("%s%s", label, line)
 
 
 class ReadingTally:
-    """Counts the repairs that were needed to read the images of a run."""
+    """Counts the repairs that were needed to read the images of a run.
 
-    def __init__(self) -> None:
+    Args:
+        source: the images, for the names of their files; None names their rows.
+    """
+
+    def __init__(self, source: ImageSource | None = None) -> None:
         """Starts all counts at 0."""
-        self._problems = collections.Counter[ReadProblem]()
-        self._images: set[int] = set()
+        self._source = source
+        self._rows: dict[ReadProblem, list[int]] = {}
+        self._seen: set[int] = set()
         self._dropped = 0
 
     def add(self, batch: Batch) -> None:
         """Counts every image once, however often it is read."""
-        for row, problem, dropped in zip(
-            batch.rows.tolist(), batch.problems, batch.dropped_boxes, strict=True
-        ):
-            if row not in self._images:
-                self._images.add(row)
-                self._problems[ReadProblem(int(problem))] += 1
+        columns = (batch.asked_rows.tolist(), batch.problems, batch.dropped_boxes)
+        for row, problem, dropped in zip(*columns, strict=True):
+            if row in self._seen:
+                continue
+            self._seen.add(row)
+            found = ReadProblem(int(problem))
+            self._rows.setdefault(found, []).append(row)
+            # The boxes of an image that replaces another count at its own row.
+            if found is not ReadProblem.UNREADABLE:
                 self._dropped += int(dropped)
 
     def report(self) -> None:
         """Logs the counts that are not 0."""
-        if number := self._problems[ReadProblem.TRUNCATED]:
+        if rows := self._rows.get(ReadProblem.TRUNCATED):
             _logger.warning(
-                "%d image files end early; their missing parts are grey.", number
+                "%d image files end early; their missing parts are blank: %s.",
+                len(rows),
+                self._names(rows),
             )
-        if number := self._problems[ReadProblem.UNREADABLE]:
+        if rows := self._rows.get(ReadProblem.UNREADABLE):
             _logger.warning(
-                "%d images cannot be decoded; other images replaced them.", number
+                "%d images cannot be decoded; other images replaced them: %s.",
+                len(rows),
+                self._names(rows),
             )
         if self._dropped:
             _logger.warning(
@@ -51,3 +73,13 @@ class ReadingTally:
                 "batch has rows. Raise --pipeline.max-boxes to keep them.",
                 self._dropped,
             )
+
+    def _names(self, rows: list[int]) -> str:
+        """The names of the first files, and the number of others."""
+        source = self._source
+        named = [
+            f"row {row}" if source is None else source.truth(row).name
+            for row in rows[:_MOST_NAMES]
+        ]
+        others = len(rows) - len(named)
+        return ", ".join(named) + (f" and {others} more" if others else "")

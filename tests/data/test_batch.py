@@ -26,6 +26,7 @@ def test_a_batch_has_the_promised_arrays():
         "gt_valid": ((2, 8), np.bool),
         "gt_ignore": ((2, 8), np.bool),
         "rows": ((2,), np.int32),
+        "asked_rows": ((2,), np.int32),
         "scales": ((2, 2), np.float32),
         "problems": ((2,), np.int32),
         "dropped_boxes": ((2,), np.int32),

@@ -97,7 +97,7 @@ def test_the_area_of_the_box_replaces_a_missing_or_invalid_area(tmp_path, area):
 
 
 def test_annotations_of_unknown_images_are_left_out(tmp_path):
-    strangers = [coco_record(key, [1, 1, 9, 9]) for key in (7, None, [1], "1")]
+    strangers = [coco_record(key, [1, 1, 9, 9]) for key in (7, None, [1], "one")]
     source, boxes = read(tmp_path, [*strangers, "text", coco_record(1, [2, 2, 9, 9])])
     assert boxes == [[2, 2, 11, 11]]
     assert source.problems.counts == {Problem.UNLISTED_IMAGE: 5}

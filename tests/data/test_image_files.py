@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 from support import data_files
 
 from rpn_jax.data import ImageError, Problem
-from rpn_jax.data.image_files import Header, ImageFolder, decode_image, read_headers
+from rpn_jax.data.image_files import Header, decode_image, read_headers
+from rpn_jax.data.image_folder import ImageFolder
 
 
 def header_of(path):

@@ -1,0 +1,60 @@
+"""Tells from its last bytes whether an image file may have lost its end."""
+
+import os
+from collections.abc import Sequence
+from typing import IO
+
+from PIL import ExifTags, ImageFile, TiffImagePlugin
+
+_TAIL = 4096  # bytes; what some cameras and tools append is usually shorter
+_END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+# TIFF lists where its strips or tiles begin, and how long they are.
+_OFFSETS = (ExifTags.Base.StripOffsets, ExifTags.Base.TileOffsets)
+_LENGTHS = (ExifTags.Base.StripByteCounts, ExifTags.Base.TileByteCounts)
+
+
+def ends_early(image: ImageFile.ImageFile) -> bool:
+    """Whether a file seems to end before its image does.
+
+    This reads the end of the file and decodes nothing. So it may be wrong about an
+    intact file that ends in other bytes: only decoding is sure. Formats other than
+    JPEG, PNG, GIF, WebP, BMP and TIFF never seem to end early.
+
+    Args:
+        image: an open image, which cannot be decoded after this.
+    """
+    file = image.fp
+    if file is None:
+        return False
+    length = file.seek(0, os.SEEK_END)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return _last_byte(image) > length
+    if image.format == "WEBP":
+        return _number(file, 4) + 8 > length
+    if image.format == "BMP":
+        return _number(file, 2) > length
+    mark = _END_MARKS.get(image.format or "")
+    file.seek(max(length - _TAIL, 0))
+    return mark is not None and mark not in file.read(_TAIL)
+
+
+def _number(file: IO[bytes], offset: int) -> int:
+    """The four bytes at an offset as a number; 0 if the file is shorter."""
+    file.seek(offset)
+    return int.from_bytes(file.read(4), "little")
+
+
+def _last_byte(image: TiffImagePlugin.TiffImageFile) -> int:
+    """The number of bytes that a TIFF needs for its strips or tiles."""
+    ends = [0]
+    for offset_tag, length_tag in zip(_OFFSETS, _LENGTHS, strict=True):
+        offsets = _as_tuple(image.tag_v2.get(offset_tag))
+        lengths = _as_tuple(image.tag_v2.get(length_tag))
+        ends += [sum(pair) for pair in zip(offsets, lengths, strict=False)]
+    return max(ends)
+
+
+def _as_tuple(value: object) -> Sequence[int]:
+    """The whole numbers in a tag, which may hold one, several or something else."""
+    values = value if isinstance(value, tuple) else (value,)
+    return [number for number in values if isinstance(number, int)]
