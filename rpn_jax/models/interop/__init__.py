@@ -19,4 +19,4 @@ from .systems import SystemName as SystemName
 from .systems import padded_size as padded_size
 from .systems import resized_size as resized_size
 from .weight_files import read_tensors as read_tensors
-from .weight_files import write_tensors as write_tensors
+from .weight_writing import write_tensors as write_tensors

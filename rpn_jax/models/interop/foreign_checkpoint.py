@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .names import rename, reverse
+from .published import published_system
 from .systems import SYSTEMS, System
-from .weight_files import Tensors, published_system, read_tensors
+from .weight_files import Tensors, read_tensors
 
 # Name of an additional tensor in files of this library. It holds the name of the system
 # that the weights were made for.

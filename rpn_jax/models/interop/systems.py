@@ -27,6 +27,9 @@ DETECTRON2 = Preprocessing(
 JWYANG = Preprocessing(
     scale=1.0, mean=(102.9801, 115.9465, 122.7717), std=(1.0, 1.0, 1.0), order="BGR"
 )
+SSD = Preprocessing(
+    mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255), order="RGB"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,6 +174,7 @@ SystemName = Literal[
     "torchvision_coco_v1",
     "torchvision_320",
     "mmdetection_caffe",
+    "torchvision_ssd_features",
 ]
 SYSTEMS: Mapping[str, System] = MappingProxyType(
     {
@@ -222,13 +226,12 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         "mmdetection_caffe": dataclasses.replace(
             _MMDETECTION, preprocessing=DETECTRON2, stride_in_1x1=True
         ),
+        # The VGG16 of SSD: RGB bytes minus their mean.
+        "torchvision_ssd_features": System(
+            rules=(("backbone.body.{rest}", "features.{rest}"),),
+            preprocessing=SSD,
+        ),
     }
-)
-
-# Files that torchvision publishes, by the part of their SHA-256 that ends their names.
-# When the first was trained, torchvision's batch norms added nothing to variances.
-PUBLISHED: Mapping[str, str] = MappingProxyType(
-    {"258fb6c6": "torchvision_coco_v1", "907ea3f9": "torchvision_320"}
 )
 
 

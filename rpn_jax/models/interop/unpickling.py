@@ -1,135 +1,123 @@
 """Reads pickles of arrays, without running any code that they ask for.
 
-A pickle is a program that may call any function. Here it can call only the harmless
-stand-ins of this module, which build arrays of numbers. Any other call is refused.
+A pickle is a program that may call any function. Here nothing outside of this package
+is ever imported or called. The few functions that build arrays and dictionaries have
+stand-ins, and everything else becomes an `Opaque` object, which does nothing.
 """
 
 import pickle
-from collections import OrderedDict
-from typing import Any, BinaryIO
+import pickletools
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
-
-
-class _Dtype:
-    """Stands for a `numpy.dtype`, and becomes one only if it is a dtype of numbers."""
-
-    def __init__(self, name: str, *_: Any) -> None:
-        self._name, self._order = name, "="
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._order = state[1]
-
-    def make(self) -> np.dtype:
-        """The dtype, if it is boolean, integer or floating."""
-        dtype = np.dtype(self._name)
-        if dtype.kind not in "biuf":
-            raise pickle.UnpicklingError(f"an array of {dtype} has no numbers")
-        return np.dtype(self._order + dtype.str[1:])
+from . import array_stand_ins
+from .stand_ins import Opaque, PlainDict, StandIn
 
 
-class _Array:
-    """Stands for a `numpy.ndarray` until its shape, dtype and bytes are known."""
+class Unpickled(NamedTuple):
+    """What a pickle contains.
 
-    def __init__(self, *_: Any) -> None:
-        self.value = np.empty(0)
+    Attributes:
+        content: the pickled object. Arrays are `LazyArray`, dictionaries are dicts, and
+            objects of unknown classes are `Opaque`.
+        asked: names of the unknown classes and functions, each once.
+    """
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, is_fortran, data = state
-        order = "F" if is_fortran else "C"
-        kind = dtype.make()
-        flat = np.frombuffer(_bytes(data), kind)
-        self.value = flat.reshape(shape, order=order)
-
-
-def _from_buffer(
-    data: Any, dtype: _Dtype, shape: tuple[int, ...], order: str
-) -> _Array:
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", data))
-    return array
+    content: Any
+    asked: tuple[str, ...]
 
 
-def _scalar(dtype: _Dtype, data: Any) -> _Array:
-    return _from_buffer(data, dtype, (), "C")
+def load_pickle(
+    file: BinaryIO,
+    stand_ins: Mapping[tuple[str, str], Any] | None = None,
+    find_persistent: Callable[[Any], Any] | None = None,
+) -> Unpickled:
+    """Unpickles without executing anything of the file.
 
+    Args:
+        file: the pickle, opened for reading bytes at its start. It is left behind the
+            end of the pickle.
+        stand_ins: replacements by module and name, in addition to those of NumPy.
+        find_persistent: returns the object for a persistent id; None refuses such ids.
 
-def _bytes(data: Any) -> bytes:
-    # Python 2 stored bytes as text, one character per byte.
-    if isinstance(data, str):
-        return data.encode("latin1")
-    if not isinstance(data, bytes | bytearray):
-        raise pickle.UnpicklingError(f"the bytes of an array are {type(data)}")
-    return bytes(data)
+    Returns:
+        The content.
 
-
-def _encode(text: str, _: str = "latin1") -> bytes:
-    return _bytes(text)
-
-
-def _no_bytes() -> bytes:
-    return b""
-
-
-# Every function that a pickle of arrays calls, and its stand-in. NumPy 2 renamed its
-# package `core` to `_core`.
-_ADMITTED = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): _no_bytes,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    **{
-        (module, name): stand_in
-        for package in ("numpy.core", "numpy._core")
-        for module, name, stand_in in (
-            (f"{package}.multiarray", "_reconstruct", _Array),
-            (f"{package}.multiarray", "scalar", _scalar),
-            (f"{package}.numeric", "_frombuffer", _from_buffer),
-        )
-    },
-}
+    Raises:
+        Exception: the pickle is damaged. It may be of any type.
+    """
+    _check_program(file)
+    unpickler = _Unpickler(file, stand_ins or {}, find_persistent)
+    return Unpickled(unpickler.load(), tuple(unpickler.asked))
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """Finds the stand-in for a function of `_ADMITTED`, and refuses all others."""
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, but only arrays, numbers, text and "
-                "containers of them are admitted"
-            )
-        return _ADMITTED[module, name]
+    """Finds stand-ins, and never a class or function that exists."""
 
-
-def load_arrays(file: BinaryIO) -> Any:
-    """Unpickles arrays of numbers, and plain containers of them.
-
-    Nothing else can be built, and none of NumPy's functions is called. The stand-ins of
-    this module replace them and check their arguments.
-
-    Args:
-        file: the pickle, opened for reading bytes.
-
-    Returns:
-        The pickled object, with plain lists and dictionaries.
-
-    Raises:
-        ValueError: the pickle contains anything else, or is damaged.
-    """
-    try:
+    def __init__(
+        self,
+        file: BinaryIO,
+        stand_ins: Mapping[tuple[str, str], Any],
+        find_persistent: Callable[[Any], Any] | None,
+    ) -> None:
         # Latin-1 maps each byte to one character, so the bytes of Python 2 survive.
-        return _plain(_Unpickler(file, encoding="latin1").load())
-    except Exception as error:  # a hostile file can raise anything
-        raise ValueError(str(error) or type(error).__name__) from error
+        super().__init__(file, encoding="latin1")
+        self._stand_ins = {**_COMMON, **stand_ins}
+        self._find_persistent = find_persistent
+        self.asked: dict[str, None] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for a class or function; `Opaque` if there is none."""
+        found = self._stand_ins.get((module, name))
+        if found is None:
+            self.asked[f"{module}.{name}"] = None
+            return Opaque
+        return found
+
+    def persistent_load(self, pid: Any) -> Any:
+        """The object that is stored outside of the pickle."""
+        if self._find_persistent is None:
+            raise pickle.UnpicklingError("it has parts that lie outside of the pickle")
+        return self._find_persistent(pid)
 
 
-def _plain(value: Any) -> Any:
-    """The object with arrays in the place of their stand-ins."""
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+# Opcodes that store the top of the stack under a number.
+_STORES = {"PUT", "BINPUT", "LONG_BINPUT"}
+
+
+def _check_program(file: BinaryIO) -> None:
+    """Refuses a program that would make Python allocate far more than it fills.
+
+    Python allocates room for all numbers up to the largest one that is stored, and for
+    every length that is declared. Picklers count from 0 or 1, and `genops` compares
+    lengths with the file.
+    """
+    start = file.tell()
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in _STORES and not 0 <= int(argument or 0) <= number + 1:
+            raise pickle.UnpicklingError("it stores an object under a wild number")
+    file.seek(start)
+
+
+def _ordered(pairs: Any = ()) -> PlainDict:
+    """A `collections.OrderedDict`. Python 2 passed its pairs."""
+    return PlainDict(pairs)
+
+
+def _default(*_: Any) -> PlainDict:
+    """A `collections.defaultdict`, whose argument makes missing values."""
+    return PlainDict()
+
+
+def _reconstructed(_: Any, base: Any, state: Any = None) -> Any:
+    """An object of the protocols 0 and 1; a kind of `dict` keeps its items."""
+    return PlainDict(state) if isinstance(state, dict) else Opaque(base)
+
+
+_COMMON: Mapping[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): StandIn(_ordered),
+    ("collections", "defaultdict"): StandIn(_default),
+    ("copy_reg", "_reconstructor"): StandIn(_reconstructed),
+    ("copyreg", "_reconstructor"): StandIn(_reconstructed),
+    **array_stand_ins.NUMPY,
+}

@@ -1,33 +1,52 @@
-"""Files of tensors, read without executing anything in them, and written."""
+"""Files of tensors, read without executing anything in them."""
 
-import hashlib
-import importlib
 import json
 import pathlib
-import pickle
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from ...atomic_file import replace_file
-from .systems import PUBLISHED
-from .unpickling import load_arrays
+from .file_contents import open_content
+from .model_part import Part, find_parts
+from .stand_ins import LazyArray, NotNumbersError
+from .unpickling import Unpickled
 
 Tensors = dict[str, np.ndarray]
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".pkl")
-# Keys under which checkpoints keep the weights of the model.
-_CONTAINERS = ("model", "state_dict", "model_state_dict", "blobs")
+# Suffixes of files that are read, but not written.
+_READ_ONLY = (".ckpt", ".bin", ".pickle", ".tar", ".json", ".index")
+_NUM_EXAMPLES = 3
+# Tensors may share numbers, so they may be larger than their file, but not by more than
+# a damaged header would make them.
+_GROWTH, _ALWAYS_ADMITTED = 32, 64 * 2**20
 
 
-def read_tensors(path: str | pathlib.Path) -> Tensors:
+class WeightFile(NamedTuple):
+    """The tensors of a file.
+
+    Attributes:
+        tensors: arrays by name, without what wrappers put in front of names.
+        unusable: why a tensor was left out, by its name.
+        part: keys that lead to the tensors in the file, with dots between them.
+        other_parts: other parts of the file that can be read instead.
+        settings: what else the file holds, such as the configuration of a training.
+    """
+
+    tensors: Tensors
+    unusable: dict[str, str]
+    part: str
+    other_parts: tuple[str, ...]
+    settings: Any = None
+
+
+def read_tensors(path: str | pathlib.Path, part: str | None = None) -> Tensors:
     """Reads every tensor of a file. Nothing in it is executed.
 
     Args:
-        path: a `.safetensors` file, an `.npz` file, a `.pth` or `.pt` file of PyTorch,
-            which needs torch, or a `.pkl` file of detectron2.
+        path: a file as in `read_weight_file`.
+        part: part of the file to read, as in `read_weight_file`.
 
     Returns:
         Arrays by name. If a checkpoint contains more than a model, only the model.
@@ -35,60 +54,51 @@ def read_tensors(path: str | pathlib.Path) -> Tensors:
     Raises:
         ValueError: there is no such file, it is damaged, or its format is not known.
     """
-    if re.match(r"\w+://", str(path)):
-        raise ValueError(_how_to_download(str(path)))
-    path = pathlib.Path(path)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"Weights need a file {', '.join(SUFFIXES)}, got {path}.")
-    if not path.is_file():
-        raise ValueError(f"There is no file of weights {path}.")
+    return read_weight_file(path, part).tensors
+
+
+def read_weight_file(path: str | pathlib.Path, part: str | None = None) -> WeightFile:
+    """Reads every tensor of a file, and what else is known about them.
+
+    Args:
+        path: a file of safetensors, NumPy (`.npz`), PyTorch of any version, or a pickle
+            of detectron2. Its content decides, not its name. A `.index.json` file
+            stands for all files that it lists.
+        part: keys that lead to the weights in a checkpoint that holds several, with
+            dots between them, such as `"model_ema"`. None takes the model.
+
+    Returns:
+        The tensors. bfloat16 and the 8-bit types become float32.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, its format is not known, or it
+            has no such part.
+    """
+    path = _checked(path)
     try:
-        return _tensors_of(_READERS[path.suffix](path))
+        if shards := _shards(path):
+            return _joined([_read(shard, part) for shard in shards])
+        return _read(path, part)
     except Exception as error:  # a damaged or hostile file can raise anything
         reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
         raise ValueError(f"{path} cannot be read as weights: {reason}") from error
 
 
-def published_system(path: str | pathlib.Path) -> str | None:
-    """The system of a published file whose names of tensors do not identify it.
-
-    Args:
-        path: file of weights.
-
-    Returns:
-        A name in `SYSTEMS`; None for all other files.
-    """
+def _checked(path: str | pathlib.Path) -> pathlib.Path:
+    if re.match(r"\w+://", str(path)):
+        raise ValueError(_how_to_download(str(path)))
     path = pathlib.Path(path)
-    if path.suffix not in (".pth", ".pt"):
-        return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return PUBLISHED.get(digest[:8])
-
-
-def write_tensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors to a file, which is replaced in one step or not at all.
-
-    Args:
-        path: file to write. Its suffix selects the format, as in `read_tensors`.
-        tensors: arrays by name; bfloat16 becomes float32.
-
-    Raises:
-        ValueError: the suffix is not known, or the format needs torch, which is not
-            installed.
-    """
-    path = pathlib.Path(path)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"Weights need a file {', '.join(SUFFIXES)}, got {path}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = {name: _known_to_numpy(x) for name, x in tensors.items()}
-    with replace_file(path) as draft:
-        _WRITERS[path.suffix](draft, known)
-
-
-def _known_to_numpy(x: np.ndarray) -> np.ndarray:
-    """The array; float32 if it is bfloat16, which few formats and readers know."""
-    return x.astype(np.float32) if x.dtype == jnp.bfloat16 else x
+    if path.is_dir():
+        lists = sorted(path.glob("*.index.json"))
+        advice = f"its list of files, {lists[0]}" if lists else "a file in it"
+        raise ValueError(
+            f"Weights need a file, got the folder {path}. Choose {advice}."
+        )
+    if not path.is_file():
+        if path.suffix not in SUFFIXES + _READ_ONLY:
+            raise ValueError(f"Weights need a file {', '.join(SUFFIXES)}, got {path}.")
+        raise ValueError(f"There is no file of weights {path}.")
+    return path
 
 
 def _how_to_download(name: str) -> str:
@@ -101,137 +111,109 @@ def _how_to_download(name: str) -> str:
     return f"Weights need a file on this machine, got {name}. Download it: {how}"
 
 
-def _tensors_of(content: Any) -> Tensors:
-    """The arrays of a model, without the prefix that PyTorch's parallel models add."""
-    # Every key is tried in turn, so that containers inside of others are opened too.
-    for container in _CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
-            content = content[container]
+def _read(path: pathlib.Path, wanted: str | None) -> WeightFile:
+    """The tensors of one file."""
+    with open_content(path) as unpickled:
+        parts = find_parts(unpickled.content)
+        if not parts:
+            raise ValueError(_no_tensors(unpickled))
+        part = _chosen(parts, wanted)
+        _check_size(part, path.stat().st_size)
+        tensors, unusable = {}, {}
+        for name, array in part.arrays.items():
+            try:
+                tensors[name] = _known_to_numpy(array.read())
+            except NotNumbersError as error:
+                unusable[name] = str(error)
+    if not tensors:
+        name, reason = next(iter(unusable.items()))
+        raise ValueError(f"none of its tensors can be used; {name}: {reason}.")
+    return WeightFile(
+        tensors,
+        unusable,
+        part.name,
+        tuple(x.name for x in parts if x is not part and _is_model(x, part)),
+        _settings(unpickled.content),
+    )
+
+
+def _chosen(parts: Sequence[Part], wanted: str | None) -> Part:
+    if wanted is None:
+        return parts[0]
+    named = {part.name: part for part in parts}
+    if wanted not in named:
+        raise ValueError(
+            f"it has no part {wanted!r}. Choose from {', '.join(map(repr, named))}."
+        )
+    return named[wanted]
+
+
+def _is_model(part: Part, chosen: Part) -> bool:
+    """Whether a part is about as large as the chosen one, and so may replace it."""
+    return 2 * len(part.arrays) > len(chosen.arrays)
+
+
+def _no_tensors(unpickled: Unpickled) -> str:
+    if unpickled.asked:
+        return (
+            f"it holds more than tensors: it asks for {unpickled.asked[0]}, which is "
+            "not executed, and it has no tensors by name. Where its code is installed, "
+            "save the weights alone: torch.save(model.state_dict(), 'weights.pth')."
+        )
+    content = unpickled.content
+    return f"it holds a {type(content).__name__}, not tensors by name."
+
+
+def _check_size(part: Part, size: int) -> None:
+    """Refuses tensors that are far larger than their file."""
+    needed = sum(array.nbytes for array in part.arrays.values())
+    if needed > _ALWAYS_ADMITTED + _GROWTH * size:
+        raise ValueError(f"its tensors need {needed:,} bytes, and it has {size:,}.")
+
+
+def _known_to_numpy(x: np.ndarray) -> np.ndarray:
+    """The array; float32 if it is bfloat16 or an 8-bit float."""
+    is_known = x.dtype.kind in "biu" or x.dtype in (np.float16, np.float32, np.float64)
+    return x if is_known else x.astype(np.float32)
+
+
+def _settings(content: Any) -> Any:
+    """Everything at the top of a checkpoint that is no part of a model."""
     if not isinstance(content, Mapping):
-        raise ValueError(f"it holds a {type(content).__name__}, not tensors by name.")
-    return {
-        str(name).removeprefix("module."): value
-        for name, value in content.items()
-        if isinstance(value, np.ndarray)
-    }
+        return {}
+    return {k: x for k, x in content.items() if not isinstance(x, LazyArray)}
 
 
-def _read_safetensors(path: pathlib.Path) -> Tensors:
-    safetensors = importlib.import_module("safetensors")
-    with safetensors.safe_open(path, "np") as file:
-        names = list(file.keys())
-    tensors = {}
-    for name in names:
-        # The file is opened for every array. A file that stays open would keep all of
-        # its pages in memory, in addition to the arrays.
-        with safetensors.safe_open(path, "np") as file:
-            tensors[name] = _known_to_numpy(file.get_tensor(name))
-    return tensors
+def _joined(files: Sequence[WeightFile]) -> WeightFile:
+    """The tensors of all files of a list."""
+    tensors, unusable = {}, {}
+    for file in files:
+        tensors |= file.tensors
+        unusable |= file.unusable
+    return files[0]._replace(tensors=tensors, unusable=unusable)
 
 
-def _read_pickle(path: pathlib.Path) -> Any:
-    with path.open("rb") as file:
-        return load_arrays(file)
-
-
-def _read_npz(path: pathlib.Path) -> Tensors:
-    # The file is opened here, because NumPy leaves a damaged file open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def _read_torch(path: pathlib.Path) -> Any:
-    torch = _torch(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
+def _shards(path: pathlib.Path) -> list[pathlib.Path]:
+    """The files that a list in JSON names; none if the file is no such list."""
+    if path.suffix != ".json":
+        # One of several files has only some of the tensors.
+        found = re.search(r"-\d+-of-(\d+)\.\w+$", path.name)
+        if found and int(found[1]) > 1:
+            raise ValueError(
+                f"it is one of {int(found[1])} files that belong together. Choose the "
+                "list of them, whose name ends in .index.json."
+            )
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names:
         raise ValueError(
-            "it holds more than tensors, which is not executed, or it is damaged. If "
-            f"you trust it, save its state dict alone. torch says: {reason}"
-        ) from None
-    return _numpy(content, torch)
-
-
-def _numpy(value: Any, torch: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        value = value.detach()
-        return (value.float() if value.is_floating_point() else value).numpy()
-    if isinstance(value, Mapping):
-        return {key: _numpy(item, torch) for key, item in value.items()}
-    return value
-
-
-def _write_safetensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes the format directly, array by array.
-
-    The library of safetensors needs contiguous copies of all arrays at once.
-    """
-    # The file starts with the length of the header. The header, in JSON, has the dtype,
-    # the shape, and the first byte and the end of every array.
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    # Arrays with the widest numbers come first, so that each array begins at a multiple
-    # of its width.
-    arrays = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
-    start = 0
-    for name, x in arrays:
-        kind = "BOOL" if x.dtype == bool else f"{x.dtype.kind.upper()}{8 * x.itemsize}"
-        offsets = (start, start := start + x.nbytes)
-        header[name] = {"dtype": kind, "shape": x.shape, "data_offsets": offsets}
-    # Spaces pad the header to a multiple of eight bytes, which aligns the arrays.
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        # Each array is converted only when it is written, so at most one copy exists.
-        for _, x in arrays:
-            file.write(x.astype(x.dtype.newbyteorder("<"), order="C", copy=False).data)
-
-
-def _write_npz(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    arrays: dict[str, Any] = dict(tensors)
-    np.savez(path, **arrays)
-
-
-def _write_torch(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    torch = _torch(path)
-    # Torch keeps the strides of arrays, so transposed arrays need no copy. Arrays that
-    # are read-only, such as those of JAX, are copied, because torch warns about them.
-    state = {
-        name: torch.from_numpy(x if x.flags.writeable else x.copy())
-        for name, x in tensors.items()
-    }
-    torch.save(state, path)
-
-
-def _write_pickle(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        pickler = pickle.Pickler(file)
-        pickler.fast = True  # without a memo, which would hold copies of all arrays
-        pickler.dump({"model": dict(tensors), "__author__": "rpn_jax"})
-
-
-def _torch(path: pathlib.Path) -> Any:
-    try:
-        return importlib.import_module("torch")
-    except ModuleNotFoundError:
-        raise ValueError(
-            f"{path} needs torch, which is not installed. Run pip install torch, or "
-            "choose a .safetensors file."
-        ) from None
-
-
-_READERS = {
-    ".safetensors": _read_safetensors,
-    ".npz": _read_npz,
-    ".pth": _read_torch,
-    ".pt": _read_torch,
-    ".pkl": _read_pickle,
-}
-_WRITERS = {
-    ".safetensors": _write_safetensors,
-    ".npz": _write_npz,
-    ".pth": _write_torch,
-    ".pt": _write_torch,
-    ".pkl": _write_pickle,
-}
+            "it is JSON without a weight_map, which lists files of weights."
+        )
+    shards = [path.parent / str(name) for name in sorted(set(names.values()))]
+    for shard in shards:
+        # A list may only name its neighbours.
+        is_neighbour = shard.parent == path.parent and shard.suffix != ".json"
+        if not is_neighbour or not shard.is_file():
+            raise ValueError(f"it needs {shard.name} beside it, got no such file.")
+    return shards

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rpn_jax.models.interop import SYSTEMS, read_tensors, weight_files, write_tensors
+from rpn_jax.models.interop import SYSTEMS, published, read_tensors, write_tensors
 
 
 def write(path, content, protocol=2):
@@ -160,7 +160,7 @@ def test_a_truncated_safetensors_file_gives_one_clear_line(tmp_path, length):
     assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pkl"])
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pkl", ".pth"])
 def test_damage_anywhere_in_a_file_gives_at_most_one_clear_line(tmp_path, ending):
     path, rng = tmp_path / f"damaged{ending}", np.random.default_rng(0)
     write_tensors(path, {"a.weight": np.ones((3, 3)), "b.bias": np.ones(5, np.float32)})
@@ -192,17 +192,21 @@ def test_a_name_on_the_network_says_how_to_download_it(name, advice):
         read_tensors(name)
 
 
-def test_without_torch_a_pth_says_what_it_needs(tmp_path, monkeypatch):
-    (tmp_path / "model.pth").write_bytes(b"zip")
+@pytest.mark.parametrize("ending", [".pth", ".pt"])
+def test_without_torch_a_pth_is_written_and_read(tmp_path, monkeypatch, ending):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ValueError, match="needs torch, which is not installed"):
-        read_tensors(tmp_path / "model.pth")
+    write_tensors(tmp_path / f"odd{ending}", ODD_ARRAYS)
+    found = read_tensors(tmp_path / f"odd{ending}")
+    assert found.keys() == ODD_ARRAYS.keys()
+    for name, value in ODD_ARRAYS.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert found[name].shape == value.shape
 
 
 def test_a_published_file_is_known_by_its_hash(tmp_path, monkeypatch):
     path = tmp_path / "renamed.pth"
     path.write_bytes(b"as published")
     digest = hashlib.sha256(b"as published").hexdigest()
-    monkeypatch.setattr(weight_files, "PUBLISHED", {digest[:8]: "torchvision_coco_v1"})
-    assert weight_files.published_system(path) == "torchvision_coco_v1"
+    monkeypatch.setattr(published, "PUBLISHED", {digest[:8]: "torchvision_coco_v1"})
+    assert published.published_system(path) == "torchvision_coco_v1"
     assert SYSTEMS["torchvision_coco_v1"].epsilon == 0.0
