@@ -19,7 +19,7 @@ from jaxtyping import UInt8 as UInt8
 from jaxtyping import UInt32 as UInt32
 
 Array = jax.Array | np.ndarray  # NumPy is welcome wherever JAX is
-PRNGKey = Key[jax.Array, ""] | UInt32[Array, "2"]  # typed or raw
+PRNGKey = Key[jax.Array, ""] | UInt32[Array, "words"]  # typed, or raw of 2 or 4
 Scalar = float | np.number | Float[Array, ""] | Int[Array, ""]
 ImageSize = Sequence[Scalar] | Float[Array, "2"] | Int[Array, "2"]  # (height, width)
 DeltaWeights = tuple[float, float, float, float]  # factors of (dx, dy, dw, dh)

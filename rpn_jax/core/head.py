@@ -165,11 +165,11 @@ class RPNHead(nnx.Module):
         # A patch has one cell more on each side per convolution. Cells are counted
         # through all levels; `outside` stands for a cell beyond the map.
         reach = len(self.convs)
-        offsets = jnp.arange(-reach, reach + 1)[None, :]
+        offsets = jnp.arange(-reach, reach + 1, dtype=jnp.int32)[None, :]
         levels = [x.reshape(-1, x.shape[-1]) for x in features]
         outside = sum(len(cells) for cells in levels)
         size = (index.shape[0], 2 * reach + 1, 2 * reach + 1)
-        place, start = jnp.full(size, outside), 0
+        place, start = jnp.full(size, outside, jnp.int32), 0
         shape = jnp.zeros(index.shape, jnp.int32)
         for x, cells in zip(features, anchors.locate(index), strict=True):
             # Where the patches of the anchors of this level lie.

@@ -126,7 +126,7 @@ def suppress_ranked(
         ),
         default=functools.partial(keep_by_masking, **limits),
     )
-    entries = jnp.arange(max_outputs)
+    entries = jnp.arange(max_outputs, dtype=jnp.int32)
     ranks = jnp.pad(kept.ranks, (0, max_outputs - len(kept.ranks)))
     return NMSResult(jnp.where(entries < kept.size, ranks, 0), entries < kept.size)
 
@@ -183,8 +183,14 @@ def _descending_keys(
 def _argsort(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
     """The stable ascending order of the keys."""
     if len(keys) > 2**16:  # a position has to fit into 16 bits below
-        return jnp.argsort(keys)
-    return lax.platform_dependent(keys, cpu=_argsort_by_halves, default=jnp.argsort)
+        return _argsort_at_once(keys)
+    return lax.platform_dependent(
+        keys, cpu=_argsort_by_halves, default=_argsort_at_once
+    )
+
+
+def _argsort_at_once(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:
+    return jnp.argsort(keys).astype(jnp.int32)
 
 
 def _argsort_by_halves(keys: UInt32[jax.Array, " n"]) -> Int[jax.Array, " n"]:

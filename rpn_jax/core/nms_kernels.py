@@ -12,6 +12,7 @@ other devices of a sharded batch whether to continue. Neither form stores a matr
 all pairs.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -29,6 +30,7 @@ TILE = 32  # boxes in a tile: one for each bit of a word
 # for 2,000.
 STRIP = 4 * TILE
 
+_State = TypeVar("_State")
 _Rows = TypeVar("_Rows")  # arrays with one row for each box
 _Index = int | Int[jax.Array, ""]  # an int where loops run without `jit`
 
@@ -104,7 +106,7 @@ def keep_by_collecting(
         number: how many boxes are wanted; the loop stops as soon as it has them.
     """
     # The row after the last valid one, where the loop ends in any case.
-    end = jnp.max(jnp.where(valid, jnp.arange(1, len(valid) + 1), 0))
+    end = jnp.max(jnp.where(valid, jnp.arange(1, len(valid) + 1, dtype=jnp.int32), 0))
 
     def visit_strip(state: tuple[jax.Array, _Collection]) -> tuple:
         start, kept = state
@@ -119,7 +121,7 @@ def keep_by_collecting(
             alive &= ~_meets_any(tile, kept.boxes, before, kept.size, rule)
             return _append(kept, tile, start + i * TILE, _settle(tile, alive, rule))
 
-        return start + STRIP, lax.fori_loop(0, STRIP // TILE, visit_tile, kept)
+        return start + STRIP, _loop(STRIP // TILE, visit_tile, kept)
 
     # Room for the wanted boxes in whole tiles, and for one strip that exceeds them.
     room = number + STRIP + -number % TILE
@@ -156,9 +158,9 @@ def keep_by_masking(
         bits = _unpack(_settle(tile, alive, rule))
         return lax.dynamic_update_slice_in_dim(keep, bits, i * TILE, axis=0)
 
-    keep = lax.fori_loop(0, len(valid) // TILE, visit_tile, jnp.zeros_like(valid))
+    keep = _loop(len(valid) // TILE, visit_tile, jnp.zeros_like(valid))
     # The rows of the kept boxes in ascending order, then numbers beyond the last row.
-    ranks = jnp.where(keep, jnp.arange(len(keep)), len(keep))
+    ranks = jnp.where(keep, jnp.arange(len(keep), dtype=jnp.int32), len(keep))
     return Kept(jnp.sort(ranks)[:number], jnp.sum(keep, dtype=jnp.int32))
 
 
@@ -197,7 +199,8 @@ def _meets_any(
         return met | jnp.any(meets, axis=1)
 
     none = jnp.zeros_like(boxes.x0, bool)
-    return lax.fori_loop(start // TILE, (stop + TILE - 1) // TILE, compare, none)
+    first = jnp.asarray(start // TILE, jnp.int32)
+    return lax.fori_loop(first, (stop + TILE - 1) // TILE, compare, none)
 
 
 def _settle(
@@ -230,7 +233,7 @@ def _append(
     better = jnp.left_shift(np.uint32(1), lanes.astype(jnp.uint32)) - np.uint32(1)
     slots = lax.population_count(word & better).astype(jnp.int32)
     moves = _unpack(word)[:, None] & (slots[:, None] == lanes[None, :])
-    sources = jnp.sum(jnp.where(moves, lanes[:, None], 0), axis=0)
+    sources = jnp.sum(jnp.where(moves, lanes[:, None], 0), axis=0, dtype=jnp.int32)
 
     def append(x: jax.Array, new: jax.Array) -> jax.Array:
         return lax.dynamic_update_slice_in_dim(x, new[sources], kept.size, axis=0)
@@ -240,6 +243,11 @@ def _append(
         ranks=append(kept.ranks, rank + lanes),
         size=kept.size + lax.population_count(word).astype(jnp.int32),
     )
+
+
+def _loop(number: int, visit: Callable[..., _State], state: _State) -> _State:
+    """`fori_loop` with a counter of 32 bits, also where JAX has 64."""
+    return lax.fori_loop(jnp.int32(0), jnp.int32(number), visit, state)
 
 
 def _unpack(word: UInt32[jax.Array, ""]) -> Bool[jax.Array, " n"]:

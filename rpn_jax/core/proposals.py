@@ -191,7 +191,7 @@ def _best_of_all_levels(
     """The highest logits among what was kept of every level."""
     levels, width = candidates.logits.shape
     # Rows of the flattened candidates. What was not kept sorts last.
-    rows = kept.indices + width * jnp.arange(levels)[:, None]
+    rows = kept.indices + width * jnp.arange(levels, dtype=jnp.int32)[:, None]
     logits = jnp.where(kept.valid, candidates.logits.reshape(-1)[rows], -jnp.inf)
     missing = max(number - logits.size, 0)
     logits, best = lax.top_k(logits.reshape(-1), number - missing)

@@ -14,7 +14,7 @@ from .head import RPNHead
 from .losses import RPNLosses, RPNMetrics, rpn_loss, rpn_metrics
 from .output import RPNOutput
 from .proposals import Proposals, propose
-from .targets import Samples, count_degenerate, sample_targets
+from .targets import Samples, count_degenerate, sample_targets, threefry_key
 
 Head = RPNHead | Callable[[Sequence[jax.Array]], RPNOutput]
 
@@ -75,8 +75,11 @@ def compute_losses(
     if image_index is None:
         image_index = jnp.arange(gt_boxes.shape[0], dtype=jnp.int32)
 
+    # Folded as a key of threefry, since other generators differ under `vmap`.
+    base_key = threefry_key(key)
+
     def sample(index, boxes, valid, size, ignore):
-        key_of_image = jax.random.fold_in(key, index)
+        key_of_image = jax.random.fold_in(base_key, index)
         return sample_targets(
             key_of_image,
             anchors,

@@ -116,7 +116,9 @@ def _first_sampled(labels: Int[Array, "b n"], number: int) -> Int[jax.Array, "b 
     holds_any = blocks.any(axis=2).astype(jnp.float32)
     block = jax.lax.top_k(holds_any, min(number, num_blocks))[1]
     # All rows of those blocks; rows of the padding become the last row, unsampled.
-    rows = block[:, :, None] * _BLOCK + jnp.arange(_BLOCK)[None, None, :]
+    rows = (
+        block[:, :, None] * _BLOCK + jnp.arange(_BLOCK, dtype=jnp.int32)[None, None, :]
+    )
     rows = rows.reshape(num_images, -1)
     is_row, rows = rows < num_rows, jnp.minimum(rows, num_rows - 1)
     # Which of them are sampled, again the sampled ones first.
