@@ -307,7 +307,7 @@ def test_only_an_interrupted_training_is_told_to_resume(name, stand_in, capsys):
         ValueError('RESOURCE_EXHAUSTED: Failed writing: "a": No space left on device'),
     ],
 )
-def test_a_full_disk_is_one_line(error, stand_in, capsys):
+def test_a_full_disk_is_one_line(error, stand_in, capsys, caplog):
     def fail():
         # orbax logs what it raises, with its traceback.
         try:
@@ -317,6 +317,7 @@ def test_a_full_disk_is_one_line(error, stand_in, capsys):
             raise
 
     assert stand_in(fail) == 1
+    assert not caplog.records
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rpn-jax: error: the disk is full: ")
     assert "--resume" not in line

@@ -1,18 +1,21 @@
 """Images as another system sees them."""
 
+from typing import Any, NamedTuple, cast
+
 import numpy as np
 import pytest
 from PIL import Image
 from support import data_files
 
+from rpn_jax import Proposals, RPNConfig, predict
+from rpn_jax.data import open_unannotated
 from rpn_jax.models.interop import padded_size, resized_size
-from rpn_jax.predict import prepare
 
 
 @pytest.mark.parametrize("system", ["torchvision", "detectron2_c4", "jwyang_vgg16"])
 def test_an_image_gets_the_size_and_the_padding_of_its_system(system):
     pixels = data_files.noise(43, 61)
-    image = prepare(pixels, system)
+    image = predict.prepare(pixels, system)
     height, width = resized_size(system, 43, 61)
     assert image.pixels.shape == (*padded_size(system, height, width), 3)
     assert image.size.tolist() == [height, width]
@@ -25,5 +28,44 @@ def test_an_image_gets_the_size_and_the_padding_of_its_system(system):
 
 def test_an_image_of_the_right_size_is_not_touched():
     pixels = data_files.noise(800, 1024)
-    image = prepare(pixels, "torchvision")
+    image = predict.prepare(pixels, "torchvision")
     np.testing.assert_array_equal(image.pixels, pixels)
+
+
+class Whole(NamedTuple):
+    """Stands in for a network: it proposes the whole image that it is given."""
+
+    seen: list
+
+    def __call__(self, images, sizes):
+        self.seen.append(np.array(images))
+        height, width = sizes[0]
+        boxes = np.array([[[0, 0, width, height], [0, 0, 0, 0]]], np.float32)
+        return Proposals(boxes, np.array([[0.5, 0]]), np.array([[True, False]]))
+
+
+def test_proposals_do_not_depend_on_the_other_images(tmp_path, monkeypatch):
+    shapes = ((40, 60), (90, 30), (51, 52))
+    paths = [
+        data_files.save(tmp_path / f"{i}.png", data_files.noise(*shape, seed=i))
+        for i, shape in enumerate(shapes)
+    ]
+    network = Whole([])
+    monkeypatch.setattr(predict, "_on_one_device", lambda *_: network)
+    source, no_model = open_unannotated(paths), cast(Any, None)
+    paths[1].write_bytes(paths[1].read_bytes()[:60])  # is not decoded
+    options = {"system": "torchvision_320", "config": RPNConfig()}
+    found = dict(predict.predict_alone(no_model, source, **options))
+    assert list(found) == [0, 2]
+    for row, proposals in found.items():
+        height, width = shapes[row]
+        np.testing.assert_allclose(proposals.boxes, [[0, 0, width, height]], rtol=1e-6)
+        assert proposals.scores.tolist() == [0.5]
+        alone = predict.predict_alone(
+            no_model, open_unannotated([paths[row]]), **options
+        )
+        ((_, again),) = alone
+        np.testing.assert_array_equal(again.boxes, proposals.boxes)
+    first, last, *alone = network.seen
+    np.testing.assert_array_equal(first, alone[0])
+    np.testing.assert_array_equal(last, alone[1])

@@ -89,7 +89,9 @@ class Score(NamedTuple):
 def separated(
     sizes: Int[np.ndarray, " i"], levels: Int[np.ndarray, " i"], number: int
 ) -> Int[np.ndarray, " i"]:
-    """Moves chosen sizes as little up or down as makes them differ on each level.
+    """Moves chosen sizes so that they differ on each level, because anchors must.
+
+    `climb` keeps them apart: a size that becomes equal to another one gains nothing.
 
     Args:
         sizes: ascending indices of candidates.
@@ -123,8 +125,6 @@ def climb(cover: Cover, score: Score, start: Choice) -> tuple[float, Choice]:
     """
     # Each round tries to move every size and then every ratio once.
     sizes, ratios = (places.copy() for places in start)
-    # Neighbours on one level must differ, because equal anchors are worth nothing.
-    same_level = (np.diff(cover.levels) == 0).astype(int)
     highest, before = float(score(cover.best(start)[:, None])[0]), -np.inf
     while highest > before:
         before = highest
@@ -133,9 +133,9 @@ def climb(cover: Cover, score: Score, start: Choice) -> tuple[float, Choice]:
             # A size stays between its neighbours, so that finer levels keep the smaller
             # sizes. Candidates ascend, so these are ranges of indices.
             if place > 0:
-                scores[: sizes[place - 1] + same_level[place - 1]] = -np.inf
+                scores[: sizes[place - 1]] = -np.inf
             if place + 1 < len(sizes):
-                scores[sizes[place + 1] + 1 - same_level[place] :] = -np.inf
+                scores[sizes[place + 1] + 1 :] = -np.inf
             if scores.max() > highest + _MIN_GAIN:
                 highest, sizes[place] = float(scores.max()), scores.argmax()
         for place in range(len(ratios)):

@@ -12,6 +12,7 @@ from rpn_jax.anchor_report import (
     scaled,
     suggest_anchors,
 )
+from rpn_jax.anchor_report.search import separated
 from rpn_jax.data import Scenes
 
 
@@ -136,3 +137,35 @@ def test_ratios_that_agree_are_suggested_once():
 def test_too_few_different_boxes_suggest_nothing(number):
     images = images_of(np.full((number, 2), 20.0))
     assert suggest_anchors(images, AnchorConfig()) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AnchorConfig(sizes=(16, 64), strides=(8, 32), scales_per_octave=3),
+        AnchorConfig(sizes=((16, 40, 64, 128),), strides=(16,)),
+        AnchorConfig(sizes=((32, 64), (32, 64)), strides=(8, 16)),
+        AnchorConfig(sizes=((20, 20.3, 40.3001),), strides=(8,)),
+    ],
+)
+@pytest.mark.parametrize("spread", [0.6, 2.0, 80.0])
+def test_boxes_of_nearly_one_size_suggest_no_anchor_twice(config, spread):
+    rng = np.random.default_rng(3)
+    images = images_of(rng.uniform(20, 20 + spread, (60, 2)), rng)
+    suggested = suggest_anchors(images, config)
+    for level in suggested.level_sizes if suggested else ():
+        assert len(set(level)) == len(level)
+
+
+def test_sizes_are_moved_apart_on_their_level_alone():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        levels = np.repeat(rng.permutation(3), rng.integers(1, 4, 3))
+        number = int(np.sum(np.diff(levels) == 0)) + 1 + int(rng.integers(0, 3))
+        given = np.sort(rng.integers(0, number, len(levels)))
+        apart = separated(given, levels, number)
+        steps = np.diff(apart)
+        assert np.all(steps >= (np.diff(levels) == 0))
+        assert 0 <= apart[0] <= apart[-1] < number
+        if np.all(np.diff(given) >= (np.diff(levels) == 0)):
+            np.testing.assert_array_equal(apart, given)
