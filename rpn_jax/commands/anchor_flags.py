@@ -56,7 +56,7 @@ def _from_words(
     words: Sequence[str], number: type[float] | type[int]
 ) -> tuple[float | tuple[float, ...], ...]:
     levels = [tuple(number(x) for x in word.split(",")) for word in words]
-    return tuple(level if len(level) > 1 else level[0] for level in levels)
+    return tuple(level[0] if len(level) == 1 else level for level in levels)
 
 
 def _to_words(levels: Sequence[float | Sequence[float]]) -> list[str]:
