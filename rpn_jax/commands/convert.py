@@ -13,8 +13,11 @@ from ..models.interop import (
     SystemName,
     check_complete,
     checkpoint_of,
+    dropped,
+    has_head,
     read_checkpoint,
     read_tensors,
+    rules_of,
     to_system,
     write_tensors,
 )
@@ -30,12 +33,15 @@ class ConvertConfig:
     """Weights of one system under the names and in the layout of another.
 
     Attributes:
-        source: weights to convert: the folder of a training run, or a file that ends in
-            one of `.safetensors`, `.npz`, `.pth`, `.pt` and `.pkl`.
-        target: file to write; its extension decides the format.
+        source: weights to convert: the folder of a training run, or a file of
+            safetensors, NumPy, PyTorch or detectron2, whatever its name ends in.
+        target: file to write; its extension decides the format: `.safetensors`, `.npz`,
+            `.pth`, `.pt` or `.pkl`.
         system: system whose names and layout are written.
         source_system: system that the weights come from; None guesses it from the names
             of the tensors.
+        source_part: part of a checkpoint that holds several models, such as
+            `model_ema`; None takes the model itself.
         base: file of a whole detector in `system`. Its other weights are kept, so that
             the result is a whole detector too.
     """
@@ -46,6 +52,7 @@ class ConvertConfig:
     source_system: Annotated[SystemName | None, tyro.conf.arg(name="from-system")] = (
         None
     )
+    source_part: Annotated[str | None, tyro.conf.arg(name="from-part")] = None
     base: str | None = None
 
 
@@ -56,8 +63,8 @@ def main(arguments: Sequence[str]) -> str:
         arguments: the command line after `convert`.
 
     Returns:
-        The number of tensors written and left out, and the options that the other
-        system needs to compute the same numbers.
+        The number of tensors written and left out, what was chosen in the file, and
+        the options that the other system needs to compute the same numbers.
 
     Raises:
         ValueError: a file cannot be read, a tensor is missing or has the wrong shape,
@@ -76,15 +83,28 @@ def main(arguments: Sequence[str]) -> str:
                 f"file without {foreign[0]}."
             )
     write_tensors(options.target, kept | tensors)
-    left_out = checkpoint.left_out
-    examples = f" ({', '.join(left_out[:3])}, ...)" if left_out else ""
     base = f" and {len(kept.keys() - tensors.keys())} of {options.base}" * bool(kept)
-    line = (
-        f"Wrote {len(tensors)} tensors of {checkpoint.system}{base} to "
-        f"{options.target} under the names of {options.system}; {len(left_out)} were "
-        f"left out{examples}."
+    differences = _differences(checkpoint.system, options.system)
+    return "\n".join(
+        [
+            _counts(checkpoint, options, base),
+            *checkpoint.notes,
+            *_other_anchors(checkpoint),
+            *differences,
+        ]
     )
-    return "\n".join([line, *_differences(checkpoint.system, options.system)])
+
+
+def _counts(checkpoint: Checkpoint, options: ConvertConfig, base: str) -> str:
+    """How many tensors of the file were written and left out."""
+    lost = dropped(checkpoint, options.system)
+    left_out = (*checkpoint.left_out, *(checkpoint.names[name] for name in lost))
+    examples = f" ({', '.join(left_out[:3])}, ...)" if left_out else ""
+    return (
+        f"Wrote {len(checkpoint.tensors) - len(lost)} tensors of {checkpoint.system}"
+        f"{base} to {options.target} under the names of {options.system}; "
+        f"{len(left_out)} were left out{examples}."
+    )
 
 
 def _read(options: ConvertConfig) -> Checkpoint:
@@ -93,9 +113,22 @@ def _read(options: ConvertConfig) -> Checkpoint:
         trained = load_run(options.source)
         system = options.source_system or trained.config.weights_system
         return checkpoint_of(trained.model, system or "torchvision")
-    checkpoint = read_checkpoint(options.source, options.source_system)
+    checkpoint = read_checkpoint(
+        options.source, options.source_system, options.source_part
+    )
     check_complete(checkpoint)
     return checkpoint
+
+
+def _other_anchors(checkpoint: Checkpoint) -> list[str]:
+    """What a user of the weights must know about a head with other anchors."""
+    if not has_head(checkpoint) or SYSTEMS[checkpoint.system].preset is None:
+        return []
+    try:
+        rules_of(checkpoint)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _differences(origin: str, target: str) -> list[str]:

@@ -1,19 +1,22 @@
 """The weights of a file under the names and in the layout of this library."""
 
-import pathlib
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .names import rename, reverse
-from .published import published_system
+from .file_facts import AnchorShapes
+from .names import Rule, rename, reverse
 from .systems import SYSTEMS, System
-from .weight_files import Tensors, read_tensors
+from .weight_files import Tensors
 
-# Name of an additional tensor in files of this library. It holds the name of the system
-# that the weights were made for.
-_ORIGIN = "system"
+# Names of additional tensors in files of this library: the name of the system that the
+# weights were made for, and its anchors if they are not the usual ones of the system.
+ORIGIN, ANCHOR_SIZES, ANCHOR_RATIOS = "system", "anchors.sizes", "anchors.ratios"
+
+# The end of the names of tensors that count the batches of a norm in PyTorch.
+COUNTER = ".num_batches_tracked"
 
 
 class Checkpoint(NamedTuple):
@@ -26,6 +29,9 @@ class Checkpoint(NamedTuple):
         names: name in the file, by the name in this library.
         left_out: names in the file that the system's rules do not cover. The counters
             of PyTorch's batch norms are not listed, because nothing uses them.
+        anchors: shapes of the anchors that the file itself states, if they are not the
+            usual ones of the system.
+        notes: sentences about what was chosen and what was left out, for the user.
     """
 
     path: str
@@ -33,63 +39,8 @@ class Checkpoint(NamedTuple):
     tensors: Tensors
     names: dict[str, str]
     left_out: tuple[str, ...]
-
-
-def read_checkpoint(path: str | pathlib.Path, system: str | None = None) -> Checkpoint:
-    """Reads weights of any system.
-
-    Args:
-        path: a file as in `read_tensors`.
-        system: name in `SYSTEMS` of the system that the file comes from; None guesses
-            it from the names of the tensors.
-
-    Returns:
-        The weights.
-
-    Raises:
-        ValueError: the file cannot be read, or comes from no known system.
-    """
-    tensors = read_tensors(path)
-    origin = tensors.pop(_ORIGIN, None)
-    try:
-        name = system or published_system(path) or guess_system(tensors)
-        translated = translate(tensors, name)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    # Files of this library have its own names, so a tensor tells the original system,
-    # which determines the preprocessing.
-    if origin is not None and system is None:
-        return translated._replace(
-            path=str(path), system=_checked(bytes(origin).decode())
-        )
-    return translated._replace(path=str(path))
-
-
-def guess_system(names: Iterable[str]) -> str:
-    """The system whose rules cover most names; the first one in `SYSTEMS` if they tie.
-
-    Args:
-        names: names of tensors.
-
-    Returns:
-        Its name in `SYSTEMS`.
-
-    Raises:
-        ValueError: no system has a rule for any of the names.
-    """
-    names = list(names)
-    found = {
-        system: sum(_translate_name(name, rules) is not None for name in names)
-        for system, rules in SYSTEMS.items()
-    }
-    best = max(found, key=lambda system: found[system])
-    if not found[best]:
-        raise ValueError(
-            f"No tensor has a name of {', '.join(SYSTEMS)}, got "
-            f"{', '.join(names[:3]) or 'no tensors'}. Choose a file of one of these "
-            "systems."
-        )
-    return best
+    anchors: AnchorShapes | None = None
+    notes: tuple[str, ...] = ()
 
 
 def translate(tensors: Mapping[str, np.ndarray], system: str) -> Checkpoint:
@@ -105,9 +56,9 @@ def translate(tensors: Mapping[str, np.ndarray], system: str) -> Checkpoint:
     Raises:
         ValueError: there is no such system, or it has none of the names.
     """
-    rules, ours, names = SYSTEMS[_checked(system)], {}, {}
+    rules, ours, names = SYSTEMS[checked_system(system)], {}, {}
     for name, value in tensors.items():
-        found = _translate_name(name, rules)
+        found = translate_name(name, system)
         if found is None:
             continue
         # PyTorch calls both a kernel and the scale of a norm `weight`; a scale has one
@@ -120,9 +71,7 @@ def translate(tensors: Mapping[str, np.ndarray], system: str) -> Checkpoint:
         raise ValueError(f"No tensor has a name of {system}. Choose another system.")
     known = set(names.values())
     left_out = tuple(
-        name
-        for name in tensors
-        if name not in known and not name.endswith(".num_batches_tracked")
+        name for name in tensors if name not in known and not name.endswith(COUNTER)
     )
     return Checkpoint("tensors", system, ours, names, left_out)
 
@@ -140,15 +89,16 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
     Raises:
         ValueError: the system has no name for a tensor, which the message names.
     """
-    rules = SYSTEMS[_checked(system)]
+    rules = SYSTEMS[checked_system(system)]
     table = rules.rules
     # A head with a single convolution has no number in its name; with several, all have
     # one, the first included.
     if "head.convs.1.kernel" in checkpoint.tensors:
         table = tuple(rule for rule in table if rule[0] != "head.convs.0")
     tensors = {}
+    lost = dropped(checkpoint, system)
     for name, value in checkpoint.tensors.items():
-        if rules.preset is None and not name.startswith("backbone.body."):
+        if name in lost:
             continue
         layer, leaf = name.rsplit(".", 1)
         layer = rename(layer, table)
@@ -160,11 +110,22 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
             )
         tensors[found] = _to_layout(name, value, rules)
     if system == "rpn_jax":
-        tensors[_ORIGIN] = np.frombuffer(checkpoint.system.encode(), np.uint8)
+        tensors[ORIGIN] = np.frombuffer(checkpoint.system.encode(), np.uint8)
+        if checkpoint.anchors is not None:
+            tensors[ANCHOR_SIZES] = np.array(checkpoint.anchors.sizes)
+            tensors[ANCHOR_RATIOS] = np.array(checkpoint.anchors.ratios)
     return tensors
 
 
-def _checked(system: str) -> str:
+def dropped(checkpoint: Checkpoint, system: str) -> list[str]:
+    """The tensors that a system has no place for, because it is a classifier."""
+    if SYSTEMS[system].preset is not None:
+        return []
+    return [x for x in checkpoint.tensors if not x.startswith("backbone.body.")]
+
+
+def checked_system(system: str) -> str:
+    """The name of a system, which is refused if it is not in `SYSTEMS`."""
     if system not in SYSTEMS:
         raise ValueError(
             f"There is no system {system!r}. Choose from {', '.join(SYSTEMS)}."
@@ -172,14 +133,39 @@ def _checked(system: str) -> str:
     return system
 
 
-def _translate_name(name: str, system: System) -> str | None:
-    """The name in this library; `weight` becomes `kernel`, even that of a norm."""
-    with_leaf = rename(name.replace("/", "."), reverse(system.leaves))
+def translate_name(name: str, system: str) -> str | None:
+    """The name of a tensor in this library; None if the system has no such tensor.
+
+    `weight` becomes `kernel`, even that of a norm.
+    """
+    rules = SYSTEMS[system]
+    with_leaf = rename(name.replace("/", "."), _reversed(rules.leaves))
     if with_leaf is None:
         return None
     layer, leaf = with_leaf.rsplit(".", 1)
-    found = rename(layer, reverse(system.rules))
+    found = rename(layer, _reversed(rules.rules))
     return found and f"{found}.{leaf}"
+
+
+def system_names(names: Iterable[str], system: str) -> list[str]:
+    """The names that a system has for layers or tensors of this library, if it has any.
+
+    Args:
+        names: names in this library, of layers (`head.logits`) or of tensors.
+        system: name in `SYSTEMS`.
+    """
+    rules = SYSTEMS[system]
+    translated = []
+    for name in names:
+        layer, leaf = name.rsplit(".", 1)
+        with_leaf = rename(f"{rename(layer, rules.rules)}.{leaf}", rules.leaves)
+        translated.append(rename(name, rules.rules) or with_leaf or name)
+    return translated
+
+
+@functools.cache
+def _reversed(rules: tuple[Rule, ...]) -> Sequence[Rule]:
+    return reverse(rules)
 
 
 def _from_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:

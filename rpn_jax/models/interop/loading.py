@@ -1,15 +1,16 @@
 """Puts the weights of a checkpoint into a network, and takes them out of it."""
 
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ..network import RPN
-from .foreign_checkpoint import Checkpoint, read_checkpoint, to_system
+from .checkpoint_files import read_checkpoint
+from .foreign_checkpoint import Checkpoint, to_system
+from .network_shapes import variables_of
 from .systems import SYSTEMS
 from .weight_files import Tensors
 
@@ -26,19 +27,22 @@ class LoadReport(NamedTuple):
         left_out: names in the file that the network has no place for.
         missing: names in the network of the variables that keep their values, with
             dots between the parts.
+        notes: sentences about what was chosen in the file.
     """
 
     system: str
     loaded: tuple[str, ...]
     left_out: tuple[str, ...]
     missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The number of tensors of each kind, with examples, in one line."""
-        return (
+        """The number of tensors of each kind, with examples, and the notes."""
+        counts = (
             f"Loaded {len(self.loaded)} tensors of {self.system}; left out "
             f"{_summary(self.left_out)}; missing {_summary(self.missing)}."
         )
+        return " ".join((counts, *self.notes))
 
 
 def load_weights(
@@ -94,19 +98,20 @@ def import_weights(model: RPN, checkpoint: Checkpoint) -> LoadReport:
         )
     # All tensors are checked before any is set, so an error changes nothing.
     variables = dict(variables_of(model))
-    report = match_variables(variables, checkpoint)
+    shapes = {name: x.get_value().shape for name, x in variables.items()}
+    report = match_shapes(shapes, checkpoint)
     for name in variables.keys() & checkpoint.tensors.keys():
         variables[name].set_value(jnp.asarray(checkpoint.tensors[name], jnp.float32))
     return report
 
 
-def match_variables(
-    variables: Mapping[str, nnx.Variable], checkpoint: Checkpoint
+def match_shapes(
+    shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint
 ) -> LoadReport:
     """Compares the names and shapes of weights with those of a network.
 
     Args:
-        variables: variables of the network, by name.
+        shapes: shapes of the variables of the network, by name.
         checkpoint: the weights.
 
     Returns:
@@ -115,26 +120,27 @@ def match_variables(
     Raises:
         ValueError: as in `load_weights`.
     """
-    loaded = [name for name in variables if name in checkpoint.tensors]
-    missing = tuple(name for name in variables if name not in checkpoint.tensors)
+    loaded = [name for name in shapes if name in checkpoint.tensors]
+    missing = tuple(name for name in shapes if name not in checkpoint.tensors)
     if not loaded:
         raise ValueError(
             f"{checkpoint.path} has nothing for this network: it has weights of "
             f"{checkpoint.system}, such as {_examples(list(checkpoint.names.values()))}"
-            f", and the network needs {_examples(list(variables))}. Choose a file with "
+            f", and the network needs {_examples(list(shapes))}. Choose a file with "
             "weights of this backbone."
         )
     # Missing tensors are reported before wrong shapes, because they reveal a wrong
     # backbone more clearly.
     _check_parts(checkpoint, loaded, missing)
     for name in loaded:
-        _check_shape(checkpoint, name, variables[name].get_value().shape)
-    unused = [file for here, file in checkpoint.names.items() if here not in variables]
+        _check_shape(checkpoint, name, shapes[name])
+    unused = [file for here, file in checkpoint.names.items() if here not in shapes]
     return LoadReport(
         system=checkpoint.system,
         loaded=tuple(checkpoint.names[name] for name in loaded),
         left_out=(*unused, *checkpoint.left_out),
         missing=missing,
+        notes=checkpoint.notes,
     )
 
 
@@ -166,13 +172,6 @@ def checkpoint_of(model: RPN, system: str) -> Checkpoint:
     tensors = {name: np.asarray(x[...]) for name, x in variables_of(model)}
     names = {name: name for name in tensors}
     return Checkpoint("the network", system, tensors, names, ())
-
-
-def variables_of(model: RPN) -> Iterator[tuple[str, nnx.Variable]]:
-    """The variables of a network by their paths, with dots between the parts."""
-    for path, node in nnx.iter_graph(model):
-        if isinstance(node, nnx.Variable):
-            yield ".".join(map(str, path)), node
 
 
 def _check_parts(

@@ -175,6 +175,7 @@ SystemName = Literal[
     "torchvision_320",
     "mmdetection_caffe",
     "torchvision_ssd_features",
+    "detectron2_rgb",
 ]
 SYSTEMS: Mapping[str, System] = MappingProxyType(
     {
@@ -225,6 +226,10 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         ),
         "mmdetection_caffe": dataclasses.replace(
             _MMDETECTION, preprocessing=DETECTRON2, stride_in_1x1=True
+        ),
+        # detectron2's detectors that were trained from torchvision's classifiers.
+        "detectron2_rgb": dataclasses.replace(
+            _DETECTRON2_FPN, preprocessing=IMAGENET, stride_in_1x1=False
         ),
         # The VGG16 of SSD: RGB bytes minus their mean.
         "torchvision_ssd_features": System(

@@ -3,14 +3,15 @@
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from .file_contents import open_content
+from .file_facts import config_text
 from .model_part import Part, find_parts
-from .stand_ins import LazyArray, NotNumbersError
+from .stand_ins import NotNumbersError
 from .unpickling import Unpickled
 
 Tensors = dict[str, np.ndarray]
@@ -31,14 +32,16 @@ class WeightFile(NamedTuple):
         unusable: why a tensor was left out, by its name.
         part: keys that lead to the tensors in the file, with dots between them.
         other_parts: other parts of the file that can be read instead.
-        settings: what else the file holds, such as the configuration of a training.
+        is_average: whether the tensors are the average of a model over its training.
+        config: text of the configuration of a training with mmdetection.
     """
 
     tensors: Tensors
     unusable: dict[str, str]
     part: str
     other_parts: tuple[str, ...]
-    settings: Any = None
+    is_average: bool = False
+    config: str = ""
 
 
 def read_tensors(path: str | pathlib.Path, part: str | None = None) -> Tensors:
@@ -133,7 +136,8 @@ def _read(path: pathlib.Path, wanted: str | None) -> WeightFile:
         unusable,
         part.name,
         tuple(x.name for x in parts if x is not part and _is_model(x, part)),
-        _settings(unpickled.content),
+        part.is_average,
+        config_text(unpickled.content),
     )
 
 
@@ -175,13 +179,6 @@ def _known_to_numpy(x: np.ndarray) -> np.ndarray:
     """The array; float32 if it is bfloat16 or an 8-bit float."""
     is_known = x.dtype.kind in "biu" or x.dtype in (np.float16, np.float32, np.float64)
     return x if is_known else x.astype(np.float32)
-
-
-def _settings(content: Any) -> Any:
-    """Everything at the top of a checkpoint that is no part of a model."""
-    if not isinstance(content, Mapping):
-        return {}
-    return {k: x for k, x in content.items() if not isinstance(x, LazyArray)}
 
 
 def _joined(files: Sequence[WeightFile]) -> WeightFile:

@@ -18,7 +18,7 @@ from rpn_jax.models.interop import (
     read_tensors,
     write_tensors,
 )
-from rpn_jax.models.interop.loading import variables_of
+from rpn_jax.models.interop.network_shapes import variables_of
 
 
 @functools.cache

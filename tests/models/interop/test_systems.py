@@ -19,8 +19,8 @@ from rpn_jax.models.interop import (
     to_system,
     translate,
 )
-from rpn_jax.models.interop.foreign_model import backbone_of, rules_of
-from rpn_jax.models.interop.loading import variables_of
+from rpn_jax.models.interop.foreign_model import rules_of
+from rpn_jax.models.interop.network_shapes import backbone_of, variables_of
 from rpn_jax.train import TrainConfig, resolve
 from rpn_jax.train.build import build_model
 
