@@ -7,7 +7,7 @@ from typing import IO
 from PIL import ExifTags, ImageFile, TiffImagePlugin
 
 _TAIL = 4096  # bytes; what some cameras and tools append is usually shorter
-_END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+_END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 # TIFF lists where its strips or tiles begin, and how long they are.
 _OFFSETS = (ExifTags.Base.StripOffsets, ExifTags.Base.TileOffsets)
 _LENGTHS = (ExifTags.Base.StripByteCounts, ExifTags.Base.TileByteCounts)
@@ -33,9 +33,12 @@ def ends_early(image: ImageFile.ImageFile) -> bool:
         return _number(file, 4) + 8 > length
     if image.format == "BMP":
         return _number(file, 2) > length
-    mark = _END_MARKS.get(image.format or "")
     file.seek(max(length - _TAIL, 0))
-    return mark is not None and mark not in file.read(_TAIL)
+    tail = file.read(_TAIL)
+    if image.format == "GIF":  # the mark is a single byte, which pixels hold too
+        return not tail.rstrip(b"\0").endswith(b";")
+    mark = _END_MARKS.get(image.format or "")
+    return mark is not None and mark not in tail
 
 
 def _number(file: IO[bytes], offset: int) -> int:

@@ -57,13 +57,18 @@ def choose_folder(
     # The probed images are spread over the whole list, because a part of the images may
     # be absent. The folders below are searched only if no image is where it should be.
     probed = annotated[:: max(len(annotated) // _PROBED, 1)]
+    existing = [folder for folder in folders if folder.root.is_dir()]
     for elsewhere in (False, True):
-        numbers = [
-            sum(_claim(image, folder, elsewhere)[0] is not None for image in probed)
-            for folder in folders
-        ]
-        if any(numbers):
-            return folders[numbers.index(max(numbers))]
+        best, most = None, 0
+        for folder in existing:
+            found = (_claim(image, folder, elsewhere)[0] for image in probed)
+            number = sum(claim is not None for claim in found)
+            if number > most:
+                best, most = folder, number
+            if most == len(probed):
+                break
+        if best is not None:
+            return best
     return folders[0]
 
 

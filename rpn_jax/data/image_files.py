@@ -66,10 +66,11 @@ def read_headers(paths: Sequence[pathlib.Path]) -> list[Header | Problem]:
     Returns:
         The header of each file, or the problem if it cannot be read.
     """
+    threads = max(min(_SCAN_THREADS, len(paths)), 1)
     # The filter is set around all threads, because filters of warnings are global.
     with (
         warnings.catch_warnings(),
-        concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool,
+        concurrent.futures.ThreadPoolExecutor(threads) as pool,
     ):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return list(pool.map(_read_header, paths))
@@ -159,13 +160,14 @@ def _load(image: ImageFile.ImageFile) -> tuple[Image.Image, bool]:
         image.load()
     except Exception:  # damage raises errors of many classes
         # With no tile left to decode, Pillow returns the pixels decoded so far. The
-        # others are 0. A copy has the size of these pixels, also if a TIFF was to be
-        # turned after decoding.
+        # others are 0. A copy of a TIFF has the size of these pixels, even if it was to
+        # be turned after decoding.
         image.tile = []
         image.load()
-        pixels = image.copy()
-        lower_half = np.asarray(pixels)[pixels.height // 2 :]
-        if not lower_half.any():
+        is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+        pixels = image.copy() if is_tiff else image
+        half = pixels.crop((0, pixels.height // 2, pixels.width, pixels.height))
+        if not np.asarray(half).any():
             raise
         return pixels, True
     return image, False

@@ -107,7 +107,10 @@ def split_source(
         )
     # Images are ordered by the hash of their names; the first are for validation.
     names = [source.truth(row).name for row in range(len(source))]
-    digests = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in names]
+    digests = [
+        hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest()
+        for name in names
+    ]
     order = np.array(sorted(range(len(names)), key=digests.__getitem__))
     number = min(max(round(fraction * len(names)), 1), len(names) - 1)
     validation, training = np.sort(order[:number]), np.sort(order[number:])

@@ -7,9 +7,10 @@
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 _NODATA_TAG = 42113  # TIFF: GDAL writes the value of pixels without data as text
@@ -57,32 +58,40 @@ def _stretch(
     lowest, highest = _limits(values, mark)
     span = max(highest - lowest, np.finfo(np.float64).tiny)
     pixels = np.zeros(values.shape, np.uint8)
-    rows = max(_BLOCK // max(values.shape[1], 1), 1)
-    for first in range(0, len(values), rows):
-        part = np.asarray(values[first : first + rows], np.float64)
+    for rows in _blocks(values):
+        part = np.asarray(values[rows], np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             shares = np.clip((part - lowest) / span, 0.0, 1.0)
         shares[np.isnan(part) | (part == mark)] = 0.0
-        pixels[first : first + rows] = (255.0 * shares).astype(np.uint8)
+        pixels[rows] = (255.0 * shares).astype(np.uint8)
     return pixels
 
 
 def _limits(values: Shaped[np.ndarray, "h w"], mark: float) -> tuple[float, float]:
     """The lowest and the highest value that is data; zeros if there is none."""
-    data = values[_is_data(values, mark)]
-    if not len(data):
-        return 0.0, 0.0
-    lowest, highest = float(data.min()), float(data.max())
+    lowest, highest = _limits_above(-math.inf, values, mark)
     if lowest not in _MARKS:
         return lowest, highest
     # The mark of a tool is farther from the data than the data is wide.
-    others = data[data > lowest]
-    if len(others) and float(others.min()) - lowest > highest - float(others.min()):
-        return float(others.min()), highest
-    return lowest, highest
+    second, _ = _limits_above(lowest, values, mark)
+    is_mark = lowest < highest and second - lowest > highest - second
+    return (second if is_mark else lowest), highest
 
 
-def _is_data(values: Shaped[np.ndarray, "h w"], mark: float) -> Bool[np.ndarray, "h w"]:
-    if not np.issubdtype(values.dtype, np.floating):
-        return values != mark
-    return np.isfinite(values) & (np.abs(values) < _LARGEST) & (values != mark)
+def _limits_above(
+    floor: float, values: Shaped[np.ndarray, "h w"], mark: float
+) -> tuple[float, float]:
+    """The lowest and the highest value that is data and above a floor, or zeros."""
+    found: list[float] = []
+    for rows in _blocks(values):
+        part = np.asarray(values[rows], np.float64)
+        is_data = (np.abs(part) < _LARGEST) & (part > floor) & (part != mark)
+        if is_data.any():
+            found += [float(part[is_data].min()), float(part[is_data].max())]
+    return (min(found), max(found)) if found else (0.0, 0.0)
+
+
+def _blocks(values: Shaped[np.ndarray, "h w"]) -> Iterator[slice]:
+    """Ranges of rows that have few enough values to be converted at a time."""
+    rows = max(_BLOCK // max(values.shape[1], 1), 1)
+    return (slice(first, first + rows) for first in range(0, len(values), rows))
