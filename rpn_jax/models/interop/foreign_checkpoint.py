@@ -15,6 +15,7 @@ from .weight_files import Tensors
 # weights were made for, and its anchors if they are not the usual ones of the system.
 ORIGIN, ANCHOR_SIZES, ANCHOR_RATIOS = "system", "anchors.sizes", "anchors.ratios"
 
+_LEAVES = {"kernel", "scale", "bias", "mean", "var"}
 # The end of the names of tensors that count the batches of a norm in PyTorch.
 COUNTER = ".num_batches_tracked"
 
@@ -154,12 +155,12 @@ def system_names(names: Iterable[str], system: str) -> list[str]:
         names: names in this library, of layers (`head.logits`) or of tensors.
         system: name in `SYSTEMS`.
     """
-    rules = SYSTEMS[system]
-    translated = []
+    rules, translated = SYSTEMS[system], []
     for name in names:
-        layer, leaf = name.rsplit(".", 1)
-        with_leaf = rename(f"{rename(layer, rules.rules)}.{leaf}", rules.leaves)
-        translated.append(rename(name, rules.rules) or with_leaf or name)
+        layer, _, leaf = name.rpartition(".")
+        there = rename(layer, rules.rules) if leaf in _LEAVES else None
+        with_leaf = there and rename(f"{there}.{leaf}", rules.leaves)
+        translated.append(with_leaf or rename(name, rules.rules) or name)
     return translated
 
 

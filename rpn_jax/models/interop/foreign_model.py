@@ -13,7 +13,6 @@ from .loading import LoadReport, import_weights, match_shapes
 from .network_shapes import (
     backbone_of,
     expected_shapes,
-    has_head,
     incomplete,
     make_empty_model,
     num_anchors,
@@ -62,16 +61,15 @@ def make_foreign_model(checkpoint: Checkpoint) -> ForeignModel:
 
 
 def check_complete(checkpoint: Checkpoint) -> None:
-    """Refuses weights of a detector that are incomplete, without making the network.
+    """Refuses weights that are incomplete, without making the network.
 
     Args:
-        checkpoint: the weights. Those of a classifier, without a head, always pass.
+        checkpoint: the weights. Those of a classifier need the trunk alone.
 
     Raises:
         ValueError: a tensor is missing or has another shape; the message names it.
     """
-    if has_head(checkpoint):
-        match_shapes(expected_shapes(checkpoint), checkpoint)
+    match_shapes(expected_shapes(checkpoint), checkpoint)
 
 
 def rules_of(checkpoint: Checkpoint) -> RPNConfig:

@@ -150,12 +150,15 @@ def expected_shapes(checkpoint: Checkpoint) -> Mapping[str, tuple[int, ...]]:
     """The shape of every variable of the network that weights have, by name.
 
     Args:
-        checkpoint: the weights.
+        checkpoint: weights of a detector; of a classifier, only the trunk counts.
 
     Raises:
         ValueError: as in `shape_of`.
     """
-    return _shapes(shape_of(checkpoint), checkpoint.system)
+    shapes = _shapes(shape_of(checkpoint), checkpoint.system)
+    if has_head(checkpoint):
+        return shapes
+    return {x: shapes[x] for x in shapes if x.startswith("backbone.body.")}
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,16 +5,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..backbone_registry import BACKBONES
 from .foreign_checkpoint import Checkpoint, system_names, translate, translate_name
 from .network_shapes import backbone_of, expected_shapes, has_head
 from .systems import SYSTEMS
 
 _NUM_EXAMPLES = 3
-# Tensors of the network that may be missing, and tensors beside its own that may be
-# there. A file with a few missing tensors is named as damaged instead of as unknown.
-_TOLERANCE = 0.1
+# Share of the network that may be missing. The loader names single tensors.
+_MAY_MISS = 0.1
+# Number of tensors that may be among those of the network without a place in it, such
+# as the last layer of a classifier. Deformable convolutions or attention have more.
+_MAY_ADD = 2
 # Names in the file that describe the network, and are no weights.
 _NO_WEIGHTS = ("num_batches_tracked", "cell_anchors", "pixel_mean", "pixel_std")
+_FAMILIES = sorted({name.rsplit("_", 1)[0] for name in BACKBONES})
 
 
 class Fit(NamedTuple):
@@ -93,7 +97,7 @@ def _objection(
     try:
         backbone_of(checkpoint)
     except ValueError:
-        return "it has none of the backbones"
+        return "its backbone is unknown"
     # A pyramid without a head is that of another kind of detector.
     head = [f"head.{part}" for part in ("convs.0", "logits", "deltas")]
     lost = [x for x in head if not any(y.startswith(f"{x}.") for y in ours)]
@@ -110,23 +114,33 @@ def _objection(
         and name.split(".")[0] in roots
         and not any(x in name for x in _NO_WEIGHTS)
     ]
-    if len(strange) > _TOLERANCE * len(found):
+    if len(strange) > _MAY_ADD:
         return f"its network has no place for {_summary(strange)}"
-    return _missing(checkpoint) if arrays else ""
+    return _differences(checkpoint) if arrays else ""
 
 
-def _missing(checkpoint: Checkpoint) -> str:
-    """What the network of the shapes in the file needs beside them."""
+def _differences(checkpoint: Checkpoint) -> str:
+    """What the network of the shapes in the file needs, or has, beside them."""
     try:
-        expected = list(expected_shapes(checkpoint))
+        expected = expected_shapes(checkpoint)
     except ValueError:  # a tensor is missing that the loader asks for by name
         return ""
-    if not has_head(checkpoint):
-        expected = [name for name in expected if name.startswith("backbone.body.")]
     lost = [name for name in expected if name not in checkpoint.tensors]
-    # What the network does not have may be the rest of a classifier.
-    if len(lost) > _TOLERANCE * len(expected):
+    if len(lost) > _MAY_MISS * len(expected):
         return f"it misses {_summary(system_names(lost, checkpoint.system))}"
+    other = [
+        checkpoint.names[name]
+        for name, shape in expected.items()
+        if checkpoint.tensors.get(name, np.zeros(shape)).shape != shape
+    ]
+    if len(other) > _MAY_MISS * len(expected):
+        return f"other shapes have {_summary(other)}"
+    # A classifier may have further stages, which a detector does not use.
+    is_detector = has_head(checkpoint)
+    added = [x for x in checkpoint.tensors if is_detector and x not in expected]
+    if len(added) > _MAY_ADD or any("fpn" in name or "head" in name for name in added):
+        names = [checkpoint.names[name] for name in added]
+        return f"its network has no place for {_summary(names)}"
     return ""
 
 
@@ -137,8 +151,8 @@ def _nothing_fits(fits: list[Fit], number: int) -> str:
     )
     return (
         f"its {number} tensors are no complete network of a known system: {nearest}. "
-        "Choose a detector with an RPN, or a classifier, of one of these systems, or "
-        "name the system if it is known."
+        "Choose a detector with an RPN, or a classifier, of one of these systems, on "
+        f"{', '.join(_FAMILIES[:-1])} or {_FAMILIES[-1]}."
     )
 
 
