@@ -11,10 +11,11 @@ from .anchors import AnchorGrid
 from .boxes import is_proper
 from .config import RPNConfig
 from .head import RPNHead
+from .keys import threefry_key
 from .losses import RPNLosses, RPNMetrics, rpn_loss, rpn_metrics
 from .output import RPNOutput
 from .proposals import Proposals, propose
-from .targets import Samples, count_degenerate, sample_targets, threefry_key
+from .targets import Samples, count_degenerate, sample_targets
 
 Head = RPNHead | Callable[[Sequence[jax.Array]], RPNOutput]
 

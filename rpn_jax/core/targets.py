@@ -13,6 +13,7 @@ from ._typing import Array, Bool, Float, ImageSize, Int, PRNGKey, UInt32
 from .anchors import AnchorGrid, Anchors
 from .boxes import encode_boxes, is_proper, pairwise_iou
 from .config import TargetConfig
+from .keys import threefry_key
 from .matching.ground_truth import split_ground_truth
 from .matching.match import Matches, match
 
@@ -249,20 +250,6 @@ def _priorities(key: PRNGKey, count: int) -> Float[jax.Array, " n"]:
     mixed = _mix(_mix(counter ^ first) + second)
     # float32 represents integers up to 2 ** 24 exactly, and `top_k` is fast on it.
     return (mixed >> 8).astype(jnp.float32)
-
-
-def threefry_key(key: PRNGKey) -> PRNGKey:
-    """The same randomness as a key of threefry, which gives `vmap` the same bits.
-
-    The generators "rbg" and "unsafe_rbg" draw other bits in a batch than one by one. A
-    key of threefry is returned as it is.
-    """
-    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    words = jax.random.key_data(key) if is_typed else jnp.asarray(key)
-    threefry = jax.random.wrap_key_data(words[:2], impl="threefry2x32")
-    for word in words[2:]:
-        threefry = jax.random.fold_in(threefry, word)
-    return threefry
 
 
 def _mix(x: UInt32[jax.Array, " n"]) -> UInt32[jax.Array, " n"]:
