@@ -122,7 +122,7 @@ class Run:
         programs = self._compile()
         log = MetricsLog(self.folder.path, step=first)
         save_every = config.checkpoint_every or -(-self.num_steps // 10)
-        window, tally = Window(config.batch_size), ReadingTally()
+        window, tally = Window(config.batch_size), ReadingTally(self.sources.train)
         batches = self._batches(first)
         for done in range(first + 1, self.num_steps + 1):
             batch = next(batches)
