@@ -5,6 +5,7 @@ is ever imported or called. The few functions that build arrays and dictionaries
 stand-ins, and everything else becomes an `Opaque` object, which does nothing.
 """
 
+import io
 import pickle
 import pickletools
 from collections.abc import Callable, Mapping
@@ -93,10 +94,28 @@ def _check_program(file: BinaryIO) -> None:
     lengths with the file.
     """
     start = file.tell()
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    opcodes = pickletools.genops(_Bounded(file))
+    for number, (opcode, argument, _) in enumerate(opcodes):
         if opcode.name in _STORES and not 0 <= int(argument or 0) <= number + 1:
             raise pickle.UnpicklingError("it stores an object under a wild number")
     file.seek(start)
+
+
+class _Bounded:
+    """A file that is never asked for more bytes than it has.
+
+    Python makes room for all bytes that it is asked for before it reads any.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell, self.readline = file.tell, file.readline
+        self._file, start = file, file.tell()
+        self._end = file.seek(0, io.SEEK_END)
+        file.seek(start)
+
+    def read(self, number: int) -> bytes:
+        """At most `number` bytes."""
+        return self._file.read(min(number, self._end - self._file.tell()))
 
 
 def _ordered(pairs: Any = ()) -> PlainDict:

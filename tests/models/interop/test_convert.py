@@ -1,37 +1,21 @@
 """The commands that read weights of other systems."""
 
-import functools
 import json
 import tracemalloc
 
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 from support.foreign_layouts import random_weights
+from support.foreign_tiny import tiny_weights
 
 from rpn_jax import cli
-from rpn_jax.models import BackboneConfig, default_anchors, export_weights, make_model
 from rpn_jax.models.interop import (
     make_foreign_model,
     read_checkpoint,
     read_tensors,
     write_tensors,
 )
-from rpn_jax.models.interop.network_shapes import variables_of
-
-
-@functools.cache
-def tiny_weights():
-    """Random weights of the smallest network, under torchvision's names."""
-    anchors, rng = default_anchors("tiny_fpn"), np.random.default_rng(0)
-    backbone = BackboneConfig(name="tiny_fpn", norm="frozen")
-    make = functools.partial(make_model, anchors, backbone=backbone)
-    model = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
-    for name, variable in variables_of(model):
-        noise = 0.05 * rng.standard_normal(variable.get_value().shape, np.float32)
-        variable.set_value(noise + 1.0 if name.endswith(("scale", "var")) else noise)
-    return export_weights(model, "torchvision")
 
 
 def convert(source, target, *options):
