@@ -49,10 +49,10 @@ def test_other_tildes_are_left_alone(data, home):
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_every_text_without_choices_is_a_path_or_a_split(kind):
+def test_every_text_without_choices_is_a_path_or_the_name_of_a_part(kind):
     hints = typing.get_type_hints(kind)
     texts = {name for name, hint in hints.items() if "str" in _members(hint)}
-    assert texts <= flags.PATHS | {"split", "val_split"}
+    assert texts <= flags.PATHS | {"split", "val_split", "source_part"}
 
 
 def _members(hint):
