@@ -55,7 +55,7 @@ class Stored(NamedTuple):
 
 def tensor(x, *, shape=None, strides=None, offset=0):
     """A tensor, which may be a view of the array."""
-    x = np.asarray(x)
+    x = np.array(x, order="C")
     usual = tuple(step // x.itemsize for step in x.strides)
     stored = Stored(STORAGES[x.dtype.name], x.tobytes(), x.size)
     arguments = (
