@@ -111,10 +111,10 @@ def _notes(
     for reason, number in Counter(file.unusable.values()).items():
         names = [name for name, why in file.unusable.items() if why == reason]
         examples = ", ".join(names[:_NUM_EXAMPLES])
-        notes.append(f"Left out {number} tensors because {reason}: {examples}.")
-    counters = sum(name.endswith(COUNTER) for name in file.tensors)
-    if counters:
-        notes.append(f"Left out {counters} counters of batch norms: nothing uses them.")
+        tensors = "1 tensor" if number == 1 else f"{number} tensors"
+        notes.append(f"Left out {tensors} because {reason}: {examples}.")
+    if counters := sum(name.endswith(COUNTER) for name in file.tensors):
+        notes.append(f"Counters of batch norms, which nothing uses: {counters}.")
     if anchors is not None:
         notes.append(
             f"The file has anchors of its own: sizes {anchors.sizes} and aspect ratios "

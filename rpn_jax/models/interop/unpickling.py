@@ -5,13 +5,12 @@ is ever imported or called. The few functions that build arrays and dictionaries
 stand-ins, and everything else becomes an `Opaque` object, which does nothing.
 """
 
-import io
 import pickle
-import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from . import array_stand_ins
+from .pickle_check import check_pickle
 from .stand_ins import Opaque, PlainDict, StandIn
 
 
@@ -47,7 +46,7 @@ def load_pickle(
     Raises:
         Exception: the pickle is damaged. It may be of any type.
     """
-    _check_program(file)
+    check_pickle(file)
     unpickler = _Unpickler(file, stand_ins or {}, find_persistent)
     return Unpickled(unpickler.load(), tuple(unpickler.asked))
 
@@ -80,42 +79,6 @@ class _Unpickler(pickle.Unpickler):
         if self._find_persistent is None:
             raise pickle.UnpicklingError("it has parts that lie outside of the pickle")
         return self._find_persistent(pid)
-
-
-# Opcodes that store the top of the stack under a number.
-_STORES = {"PUT", "BINPUT", "LONG_BINPUT"}
-
-
-def _check_program(file: BinaryIO) -> None:
-    """Refuses a program that would make Python allocate far more than it fills.
-
-    Python allocates room for all numbers up to the largest one that is stored, and for
-    every length that is declared. Picklers count from 0 or 1, and `genops` compares
-    lengths with the file.
-    """
-    start = file.tell()
-    opcodes = pickletools.genops(_Bounded(file))
-    for number, (opcode, argument, _) in enumerate(opcodes):
-        if opcode.name in _STORES and not 0 <= int(argument or 0) <= number + 1:
-            raise pickle.UnpicklingError("it stores an object under a wild number")
-    file.seek(start)
-
-
-class _Bounded:
-    """A file that is never asked for more bytes than it has.
-
-    Python makes room for all bytes that it is asked for before it reads any.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.tell, self.readline = file.tell, file.readline
-        self._file, start = file, file.tell()
-        self._end = file.seek(0, io.SEEK_END)
-        file.seek(start)
-
-    def read(self, number: int) -> bytes:
-        """At most `number` bytes."""
-        return self._file.read(min(number, self._end - self._file.tell()))
 
 
 def _ordered(pairs: Any = ()) -> PlainDict:

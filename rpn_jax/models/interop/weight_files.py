@@ -3,7 +3,7 @@
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from .file_contents import open_content
 from .file_facts import config_text
 from .model_part import Part, find_parts
-from .stand_ins import NotNumbersError
+from .stand_ins import LazyArray, NotNumbersError
 from .unpickling import Unpickled
 
 Tensors = dict[str, np.ndarray]
@@ -165,6 +165,10 @@ def _no_tensors(unpickled: Unpickled) -> str:
             "save the weights alone: torch.save(model.state_dict(), 'weights.pth')."
         )
     content = unpickled.content
+    if isinstance(content, LazyArray):
+        return "it holds one tensor without a name. Save a dict of tensors by name."
+    if isinstance(content, Mapping):
+        return "it holds no tensors."
     return f"it holds a {type(content).__name__}, not tensors by name."
 
 

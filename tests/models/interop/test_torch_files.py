@@ -190,6 +190,23 @@ def test_a_whole_pickled_module_says_what_to_do_and_runs_nothing(tmp_path, write
     assert "\n" not in str(info.value)
 
 
+@FORMATS
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (NUMBERS, "one tensor without a name"),
+        ({}, "it holds no tensors"),
+        ({"epoch": 3}, "it holds no tensors"),
+        ([NUMBERS], "it holds a list, not tensors by name"),
+    ],
+)
+def test_a_file_without_tensors_by_name_says_what_it_holds(
+    tmp_path, write, content, message
+):
+    with pytest.raises(ValueError, match=message):
+        read_tensors(write(tmp_path / "odd.pth", content))
+
+
 @pytest.mark.parametrize("name", ["constants.pkl", "code/__torch__.py"])
 def test_a_torchscript_archive_says_what_to_do(tmp_path, name):
     path = write_archive(tmp_path / "script.pt", {}, **{name: "x"})
@@ -209,6 +226,25 @@ def test_functions_that_a_file_asks_for_are_not_called(tmp_path, write):
     found = read_tensors(write(tmp_path / "evil.pth", content))
     assert_same(found, {"a.weight": NUMBERS})
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"}" + b")" + 300_000 * b"\x85" + b"Ns.",  # a tuple in a tuple, as a key
+        b"(" * 300_000 + b"\x91" * 300_000 + b".",  # a frozenset in a frozenset
+        b"]q\x00r\xff\xff\xff\x7f.",  # the last of 2**31 stored objects
+        b"\x8e" + (2**40).to_bytes(8, "little") + b".",  # a terabyte of bytes
+        b"]q\x00h\x00a.",  # a list that holds itself
+    ],
+)
+def test_a_program_that_would_crash_python_or_fill_its_memory_is_refused(
+    tmp_path, program
+):
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04" + program)
+    with pytest.raises(ValueError, match=r"model.pkl cannot be read") as info:
+        read_tensors(tmp_path / "model.pkl")
+    assert "MemoryError" not in str(info.value)
 
 
 @FORMATS
