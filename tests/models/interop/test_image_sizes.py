@@ -45,6 +45,13 @@ def test_an_image_is_padded_as_torchvision_pads_it_alone():
         assert tuple(images.tensors.shape[2:]) == padded_size("torchvision_320", *ours)
 
 
+def torchvision(height, width, min_size, max_size):
+    """`_resize_image_and_masks`, and `interpolate` with `recompute_scale_factor`."""
+    shape = (height, width)
+    scale = min(min_size / min(shape), max_size / max(shape))
+    return tuple(max(int(side * scale), 1) for side in shape)
+
+
 def detectron2(height, width, short_edge, max_size):
     """`ResizeShortestEdge.get_output_shape`, line by line."""
     size = short_edge * 1.0
@@ -78,6 +85,8 @@ def py_faster_rcnn(height, width, target_size, max_size):
 @pytest.mark.parametrize(
     ("system", "theirs", "sides"),
     [
+        ("torchvision", torchvision, (800, 1333)),
+        ("torchvision_320", torchvision, (320, 640)),
         ("detectron2_fpn", detectron2, (800, 1333)),
         ("detectron2_c4", detectron2, (800, 1333)),
         ("mmdetection", mmcv, (800, 1333)),

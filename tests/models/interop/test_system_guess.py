@@ -1,12 +1,19 @@
 """A guess of the system explains a complete network, or is refused."""
 
+import importlib
+
 import numpy as np
 import pytest
 from support.foreign_layouts import random_weights
 from support.foreign_tiny import tiny_weights
 
 from rpn_jax import cli
-from rpn_jax.models.interop import read_checkpoint, translate, write_tensors
+from rpn_jax.models.interop import (
+    guess_system,
+    read_checkpoint,
+    translate,
+    write_tensors,
+)
 
 
 def without(layout, *words):
@@ -82,3 +89,32 @@ def test_a_classifier_in_a_whole_is_guessed_and_an_incomplete_one_is_not(tmp_pat
         ValueError, match="detectron2_torchvision explains .* it misses"
     ):
         read_checkpoint(tmp_path / "half.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fasterrcnn_resnet50_fpn_v2", "torchvision"),
+        ("maskrcnn_resnet50_fpn", "torchvision"),
+        ("keypointrcnn_resnet50_fpn", "torchvision"),
+        ("vgg16", "torchvision_features"),
+        *((name, None) for name in ("retinanet_resnet50_fpn", "fcos_resnet50_fpn")),
+        *((name, None) for name in ("ssd300_vgg16", "ssdlite320_mobilenet_v3_large")),
+        *((name, None) for name in ("vgg19", "resnext50_32x4d", "densenet121")),
+    ],
+)
+def test_networks_of_torchvision_are_known_or_refused(name, expected):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    models = importlib.import_module("torchvision.models")
+    options = {"weights_backbone": None} if "_fpn" in name or "ssd" in name else {}
+    with torch.device("meta"):
+        state = models.get_model(name, weights=None, **options).state_dict()
+    zero = np.float32(0)
+    tensors = {k: np.broadcast_to(zero, tuple(v.shape)) for k, v in state.items()}
+    if expected is None:
+        with pytest.raises(ValueError, match="are no complete network") as info:
+            guess_system(tensors)
+        assert f"its {len(tensors)} tensors" in str(info.value)
+    else:
+        assert guess_system(tensors) == expected

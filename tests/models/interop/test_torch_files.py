@@ -73,6 +73,15 @@ def test_views_of_one_storage_have_their_own_numbers(tmp_path, write):
     np.testing.assert_array_equal(found["repeated"], [[2, 3]] * 3)
 
 
+@FORMATS
+@pytest.mark.parametrize("shape", [(2**31,), (2**20, 2**20), (100, 3, 2**17)])
+def test_a_view_that_is_far_larger_than_its_file_is_refused(tmp_path, write, shape):
+    """Nothing is read yet, but whoever copies the view would fill the memory."""
+    huge = tensor(np.ones(3, np.float32), shape=shape, strides=[0] * len(shape))
+    with pytest.raises(ValueError, match=r"huge.pth .* its tensors need .* bytes"):
+        read_tensors(write(tmp_path / "huge.pth", WEIGHTS | {"huge": huge}))
+
+
 def test_numbers_of_a_big_endian_machine_are_turned(tmp_path):
     stored = Stored("FloatStorage", NUMBERS.astype(">f4").tobytes(), 24)
     content = {"a": view(stored, (24,))}
@@ -263,7 +272,7 @@ def test_a_file_cannot_change_how_the_next_one_is_read(tmp_path, write, module, 
     for state in (({}, {"__defaults__": (1,), "read": 1, "dtype": 1}), {"read": 1}):
         changed = Changed(Named(module, name), state)
         with pytest.raises(ValueError, match="cannot be read"):
-            read_tensors(write(tmp_path / "changed.pth", {"a": changed}))
+            read_tensors(write(tmp_path / "changed.pth", WEIGHTS | {"z": changed}))
     assert_same(read_tensors(write(tmp_path / "good.pth", WEIGHTS)), WEIGHTS)
 
 
