@@ -34,8 +34,9 @@ def main(arguments: Sequence[str]) -> str:
     """
     default = TrainConfig(out="runs/inspection")
     config = resolve(flags.parse_training(arguments, name="inspect", default=default))
-    source = open_sources(config).train
-    log_problems(source)
+    sources = open_sources(config)
+    log_problems(*sources)
+    source = sources.train
     report = inspect_anchors(
         list(_network_boxes(source, config.pipeline)),
         anchors=config.rpn.anchors,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from .. import plot
 from ..data import ImageSource, open_unannotated
+from ..data.file_source import FileSource
 from ..evaluate import ImageProposals
 from ..models.interop import (
     SystemName,
@@ -75,8 +76,7 @@ def main(arguments: Sequence[str]) -> str:
         The number of proposals, and the folder of the results.
     """
     options = flags.parse(ProposeConfig, arguments, name="propose")
-    paths = [pathlib.Path(path) for path in options.images]
-    source = open_unannotated(paths)
+    source = open_unannotated([pathlib.Path(path) for path in options.images])
     log_problems(source)
     found = _predictions(source, options)
     folder = pathlib.Path(options.out)
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> str:
     )
     # The numbers are written before any picture, because a picture can fail.
     write_proposals(proposals, folder)
-    write_json(_listed(source, paths, proposals), folder / "images.json")
+    write_json(_listed(source, proposals), folder / "images.json")
     if options.drawn:
         _draw(source, proposals, folder, options.drawn)
     return _summary(source, proposals, folder)
@@ -128,12 +128,10 @@ def _select(proposals: ImageProposals, options: ProposeConfig) -> ImageProposals
 
 
 def _listed(
-    source: ImageSource,
-    paths: Sequence[pathlib.Path],
-    proposals: Mapping[int, ImageProposals],
+    source: FileSource, proposals: Mapping[int, ImageProposals]
 ) -> list[dict[str, object]]:
     """Number, file and size of every image, as COCO lists them."""
-    names = names_of_files(source, paths)
+    names = names_of_files(source)
     truths = [source.truth(row) for row in range(len(source))]
     listed: list[dict[str, object]] = [
         {"id": t.image_id, "file_name": name, "height": t.size[0], "width": t.size[1]}

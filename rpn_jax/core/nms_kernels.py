@@ -247,7 +247,7 @@ def _append(
 
 def _loop(number: int, visit: Callable[..., _State], state: _State) -> _State:
     """`fori_loop` with a counter of 32 bits, also where JAX has 64."""
-    return lax.fori_loop(jnp.int32(0), jnp.int32(number), visit, state)
+    return lax.fori_loop(np.int32(0), np.int32(number), visit, state)
 
 
 def _unpack(word: UInt32[jax.Array, ""]) -> Bool[jax.Array, " n"]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .annotated import Annotated
 from .box_rules import NO_BOXES, Boxes, drop_unreadable, order_corners
-from .coco_ids import ImageIds, Key, is_number
+from .coco_ids import ImageIds, Key, number_of
 from .file_names import name_parts
 from .file_source import FileSource, open_annotated
 from .image_folder import ImageFolder
@@ -151,9 +151,10 @@ def _number(
     free = (number for number in itertools.count(1) if number not in taken)
     numbered = {}
     for key, image in images.items():
-        if not is_number(key):
+        number = number_of(key)
+        if number is None:
             problems.add(Problem.OTHER_ID, image.names[0])
-        number = key if isinstance(key, int) and is_number(key) else next(free)
+            number = next(free)
         numbered[key] = image._replace(image_id=number)
     return numbered
 

@@ -48,13 +48,13 @@ class ImageIds:
         return repr(written) if abs(written) < float("inf") else None
 
 
-def is_number(key: Key) -> bool:
-    """Whether a key can be kept as the number of an image.
+def number_of(key: Key) -> int | None:
+    """The number of an image that has this key, or None if the key is no number.
 
     Args:
         key: a key of `ImageIds`.
     """
-    return isinstance(key, int) and abs(key) < _LARGEST_ID
+    return key if isinstance(key, int) and abs(key) < _LARGEST_ID else None
 
 
 def _meaning(text: str) -> Key:

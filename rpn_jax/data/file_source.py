@@ -58,6 +58,10 @@ class FileSource(ImageSource):
         """The boxes of an image."""
         return self._files[row].truth
 
+    def path(self, row: int) -> pathlib.Path:
+        """The file of an image."""
+        return self._files[row].path
+
     def decode(self, row: int) -> Decoded:
         """The pixels of an image.
 

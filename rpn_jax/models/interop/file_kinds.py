@@ -3,7 +3,7 @@
 import io
 import re
 import zipfile
-from typing import BinaryIO, Literal, NoReturn
+from typing import BinaryIO, Literal
 
 FileKind = Literal["safetensors", "npz", "archive", "stream", "pickle", "index"]
 
@@ -71,18 +71,17 @@ def kind_of(file: BinaryIO, suffix: str) -> FileKind:
     # Pickles of the protocols 0 and 1 have no mark.
     if re.match(rb"\x80[\x02-\x05]", head) or suffix in (".pkl", ".pickle"):
         return "pickle"
-    refuse_others(head)
+    _refuse_others(head)
     raise ValueError(
         "it is damaged, or no file of safetensors, NumPy (.npz), PyTorch or pickle."
     )
 
 
-def refuse_others(head: bytes) -> NoReturn | None:
+def _refuse_others(head: bytes) -> None:
     """Refuses what is often taken for weights, and says what to do with it."""
     for pattern, advice in _OTHERS:
         if re.match(pattern, head, re.IGNORECASE):
             raise ValueError(advice)
-    return None
 
 
 def _kind_of_zip(file: BinaryIO) -> FileKind:
