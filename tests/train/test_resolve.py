@@ -7,7 +7,7 @@ from flax import nnx
 from rpn_jax import presets
 from rpn_jax.commands.flags import parse_training
 from rpn_jax.models import BackboneConfig, export_weights, make_model
-from rpn_jax.models.interop import foreign_checkpoint, read_checkpoint, write_tensors
+from rpn_jax.models.interop import checkpoint_files, read_checkpoint, write_tensors
 from rpn_jax.train import Run, TrainConfig, resolve
 from rpn_jax.train.resolve import with_parts
 
@@ -28,13 +28,13 @@ def weights(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """The files of weights that are read."""
-    paths, read = [], foreign_checkpoint.read_tensors
+    paths, read = [], checkpoint_files.read_weight_file
 
-    def counting(path):
+    def counting(path, part):
         paths.append(str(path))
-        return read(path)
+        return read(path, part)
 
-    monkeypatch.setattr(foreign_checkpoint, "read_tensors", counting)
+    monkeypatch.setattr(checkpoint_files, "read_weight_file", counting)
     return paths
 
 
