@@ -49,7 +49,7 @@ class Stored(NamedTuple):
 
     storage: str
     data: bytes
-    count: int
+    length: int
     device: str = "cpu"
 
 
@@ -106,7 +106,7 @@ class Program:
         key = str(len(self.storages))
         self.storages[key] = stored
         pid = ("storage", Named("torch", stored.storage), key, stored.device)
-        pid += (stored.count, None) if self.is_stream else (stored.count,)
+        pid += (stored.length, None) if self.is_stream else (stored.length,)
         return self.encode(pid) + pickle.BINPERSID
 
 
@@ -132,6 +132,6 @@ def write_stream(path, content):
     out.write(program.code)
     out.write(pickle.dumps(list(program.storages), protocol=2))
     for stored in program.storages.values():
-        out.write(struct.pack("<q", stored.count) + stored.data)
+        out.write(struct.pack("<q", stored.length) + stored.data)
     path.write_bytes(out.getvalue())
     return path

@@ -34,7 +34,9 @@ def test_the_usual_cell_anchors_of_detectron2_change_nothing(tmp_path):
     write_tensors(tmp_path / "model.pkl", tensors)
     checkpoint = read_checkpoint(tmp_path / "model.pkl")
     assert checkpoint.anchors is None
-    assert rules_of(checkpoint) == SYSTEMS["detectron2_fpn"].preset()
+    preset = SYSTEMS["detectron2_fpn"].preset
+    assert preset is not None
+    assert rules_of(checkpoint) == preset()
 
 
 def test_other_cell_anchors_are_used_and_survive_conversion(tmp_path, capsys):
