@@ -117,36 +117,34 @@ def first_cells(
     return jnp.clip(cells, 0.0, canvas.num_cells[:, axis, None] - 1.0).astype(jnp.int32)
 
 
-def shared_rows(
+def shared_with_window(
     canvas: Canvas,
     shape: Index,
-    start: Index,
-    size: int,
+    start: tuple[Index, Index],
+    size: tuple[int, int],
     box: Float[jax.Array, "4"],
     pixel_offset: float,
-) -> Float[jax.Array, "1 y"]:
-    """Pixels of height that a box shares with `size` rows of a shape."""
-    low, high = canvas.edges.top, canvas.edges.bottom
-    low, high = (
-        jax.lax.dynamic_slice(x, (shape, start), (1, size)) for x in (low, high)
-    )
-    return shared_length(low, high, box[1], box[3], pixel_offset)
+) -> tuple[Float[jax.Array, "1 y"], Float[jax.Array, "1 x"]]:
+    """Pixels that a box shares with the rows and columns of a window of a shape.
 
+    Args:
+        canvas: all shapes.
+        shape: index of the shape.
+        start: first row and column of the window.
+        size: number of its rows and columns.
+        box: `(x0, y0, x1, y1)`.
+        pixel_offset: added to `x1 - x0` to get the width.
+    """
+    left, right, top, bottom, _ = canvas.edges
 
-def shared_columns(
-    canvas: Canvas,
-    shape: Index,
-    start: Index,
-    size: int,
-    box: Float[jax.Array, "4"],
-    pixel_offset: float,
-) -> Float[jax.Array, "1 x"]:
-    """Pixels of width that a box shares with `size` columns of a shape."""
-    low, high = canvas.edges.left, canvas.edges.right
-    low, high = (
-        jax.lax.dynamic_slice(x, (shape, start), (1, size)) for x in (low, high)
-    )
-    return shared_length(low, high, box[0], box[2], pixel_offset)
+    def along(axis, low, high):
+        low, high = (
+            jax.lax.dynamic_slice(x, (shape, start[axis]), (1, size[axis]))
+            for x in (low, high)
+        )
+        return shared_length(low, high, box[1 - axis], box[3 - axis], pixel_offset)
+
+    return along(0, top, bottom), along(1, left, right)
 
 
 def end_rows(

@@ -27,8 +27,7 @@ from .cpu_canvas import (
     end_rows,
     first_cells,
     make_canvas,
-    shared_columns,
-    shared_rows,
+    shared_with_window,
 )
 
 # Windows are laid out for an IoU that is lower by a relative 1e-5, some 80 units in the
@@ -112,8 +111,9 @@ def _best_of_group(
         pair, best = state
         shape, box = jnp.divmod(pair, boxes.shape[0])
         row, column = plan.row[shape, box], plan.column[shape, box]
-        y = shared_rows(canvas, shape, row, window[0], boxes[box], pixel_offset)
-        x = shared_columns(canvas, shape, column, window[1], boxes[box], pixel_offset)
+        y, x = shared_with_window(
+            canvas, shape, (row, column), window, boxes[box], pixel_offset
+        )
         iou = iou_from_areas(y.T * x, canvas.edges.area[shape], areas[box])
         start = (jnp.asarray(canvas.first_row)[shape] + row, column)
         return plan.next_pair[pair + 1], _improve(best, iou, box, start)
@@ -215,6 +215,7 @@ def forced_by_loop(
         pixel_offset: added to `x1 - x0` to get the width.
     """
     canvas = make_canvas(fits, margin=_FORCED_ROWS)
+    window = (_FORCED_ROWS, canvas.width)
     nothing_shared = jnp.zeros_like(canvas.peak_y)
     first_rows = first_cells(canvas, boxes, 0, nothing_shared, pixel_offset)
     ends = end_rows(canvas, boxes, pixel_offset)
@@ -226,9 +227,8 @@ def forced_by_loop(
     def visit(state: tuple[Index, Index, jax.Array]) -> tuple[Index, Index, jax.Array]:
         pair, row, forced_by = state
         shape, box = jnp.divmod(pair, boxes.shape[0])
-        y = shared_rows(canvas, shape, row, _FORCED_ROWS, boxes[box], pixel_offset)
-        x = shared_columns(
-            canvas, shape, row * 0, canvas.width, boxes[box], pixel_offset
+        y, x = shared_with_window(
+            canvas, shape, (row, row * 0), window, boxes[box], pixel_offset
         )
         # Where both factors are at their peak. Boxes come in order, so the last wins.
         tie = (y == canvas.peak_y[shape, box]).T & (x == canvas.peak_x[shape, box])
