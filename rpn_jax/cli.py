@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 COMMANDS = {
-    "train": "trains on a COCO file, a VOC folder or synthetic scenes, and evaluates",
+    "train": "trains on COCO, VOC or YOLO data or on synthetic scenes, and evaluates",
     "evaluate": "measures the recall of a trained network on a data set",
     "propose": "writes and draws the proposals of a trained network for images",
     "convert": "converts weights of other detectors to this library's, and back",

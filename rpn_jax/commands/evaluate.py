@@ -16,10 +16,11 @@ class EvaluateConfig:
 
     Attributes:
         run: folder of the training run; its newest checkpoint is evaluated.
-        data: a COCO JSON file, a folder with VOC XML, or `scenes`; None uses the
-            validation images of the run.
+        data: a COCO JSON file, a folder with VOC XML, the `data.yaml` or folder of a
+            YOLO set, or `scenes`; None uses the validation images of the run.
         images: folder of the images; None looks beside the annotations.
-        split: list `ImageSets/Main/<split>.txt` of a VOC folder.
+        split: list `ImageSets/Main/<split>.txt` of a VOC folder, or a split of a YOLO
+            set.
         out: folder for recall, pictures and proposals; None uses `evaluation` in the
             folder of the run.
         batch_size: images per batch.

@@ -15,6 +15,7 @@ from .image_source import ImageError as ImageError
 from .image_source import ImageSource as ImageSource
 from .image_source import is_endless as is_endless
 from .open import Subset as Subset
+from .open import data_splits as data_splits
 from .open import open_source as open_source
 from .open import split_source as split_source
 from .pipeline import eval_batches as eval_batches
@@ -25,3 +26,5 @@ from .problems import Problems as Problems
 from .scenes import Scenes as Scenes
 from .voc import read_voc as read_voc
 from .voc import voc_splits as voc_splits
+from .yolo import read_yolo as read_yolo
+from .yolo import yolo_splits as yolo_splits

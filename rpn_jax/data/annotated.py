@@ -14,9 +14,12 @@ class Annotated(NamedTuple):
             is used.
         size: `(height, width)` according to the annotations, or None.
         boxes: the boxes, with ordered corners.
+        is_fraction: whether the boxes are fractions of the upright image instead of
+            pixels.
     """
 
     image_id: int
     names: tuple[str, ...]
     size: tuple[int, int] | None
     boxes: Boxes
+    is_fraction: bool = False

@@ -36,6 +36,20 @@ class Boxes(NamedTuple):
 NO_BOXES = Boxes(np.zeros((0, 4)), np.zeros(0, bool), np.zeros(0), np.zeros(0))
 
 
+def in_pixels(boxes: Boxes, size: tuple[int, int]) -> Boxes:
+    """Converts boxes from fractions of the upright image.
+
+    Args:
+        boxes: the boxes of an image.
+        size: `(height, width)` of the upright image.
+    """
+    height, width = size
+    return boxes._replace(
+        corners=boxes.corners * (width, height, width, height),
+        areas=boxes.areas * (width * height),
+    )
+
+
 def drop_unreadable(boxes: Boxes, where: str, problems: Problems) -> Boxes:
     """Drops boxes that are not finite.
 

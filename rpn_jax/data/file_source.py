@@ -3,7 +3,7 @@
 The annotated size of an image decides what its boxes mean. If it is the size of the
 upright image, the boxes are pixels of that image. If it is only the size of the stored
 image, the boxes are turned with the image. If it is neither, the file's size is used,
-and the boxes are pixels of the upright image.
+and the boxes are pixels of the upright image. Fractions are always of the upright one.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .annotated import Annotated
-from .box_rules import NO_BOXES, Boxes, fit_to_image, join
+from .box_rules import NO_BOXES, Boxes, fit_to_image, in_pixels, join
 from .image_claims import choose_folder, find_files
 from .image_files import Header, decode_image, read_headers
 from .image_folder import ImageFolder, list_images
@@ -149,9 +149,13 @@ def _check(
     images: Sequence[Annotated], header: Header, name: str, problems: Problems
 ) -> GroundTruth:
     """Applies the rules that need the image file, to all images that name it."""
-    fitted = [
-        fit_to_image(image.boxes, image.size, header, name, problems)
+    found = [
+        in_pixels(image.boxes, header.size) if image.is_fraction else image.boxes
         for image in images
+    ]
+    fitted = [
+        fit_to_image(boxes, image.size, header, name, problems)
+        for boxes, image in zip(found, images, strict=True)
     ]
     boxes = fitted[0] if len(fitted) == 1 else join(fitted, name, problems)
     problems.add(Problem.NO_BOX, name, int(boxes.is_ignored.all()))

@@ -9,7 +9,9 @@ import numpy as np
 from .coco import read_coco
 from .image_source import Decoded, GroundTruth, ImageSource, is_endless
 from .scenes import Scenes
-from .voc import read_voc
+from .voc import read_voc, voc_splits
+from .yolo import read_yolo, yolo_splits
+from .yolo_folder import is_yolo
 
 # More scenes make the recall of a validation less noisy, and each validation slower.
 _NUM_VALIDATION_SCENES = 200
@@ -27,29 +29,44 @@ def open_source(
     """Opens a data set by its name or path.
 
     Args:
-        data: `"scenes"`, a COCO JSON file, or a VOC folder.
+        data: `"scenes"`, a COCO JSON file, a VOC folder, or the `data.yaml` or folder
+            of a YOLO set. The content decides, and a `data.yaml` comes before XML.
         images: the folder of the images; None looks in the usual places.
-        split: the split of a VOC folder. For scenes, `"train"` or None gives endless
-            scenes, and any other value gives the fixed validation scenes. A JSON file
-            has no splits.
+        split: the split of a VOC or YOLO set. For scenes, `"train"` or None gives
+            endless scenes, and any other value gives the fixed validation scenes. A
+            JSON file has no splits.
         seed: the seed of the endless scenes.
 
     Raises:
-        ValueError: `data` is none of the three, or cannot be read.
+        ValueError: `data` is none of these, or cannot be read.
     """
     if data == "scenes":
         if split in ("train", None):
             return Scenes(seed)
         return Scenes(_VALIDATION_SEED, _NUM_VALIDATION_SCENES)
     path = pathlib.Path(data)
-    if path.is_dir():
-        return read_voc(path, split, images)
-    if path.is_file():
-        return read_coco(path, images)
-    raise ValueError(
-        "Data needs to be `scenes`, a COCO JSON file or a VOC folder, got "
-        f"{str(data)!r}, which does not exist."
-    )
+    if not path.exists():
+        raise ValueError(
+            "Data needs to be `scenes`, a COCO JSON file, a VOC folder or a YOLO set, "
+            f"got {str(data)!r}, which does not exist."
+        )
+    if is_yolo(path):
+        return read_yolo(path, split, images)
+    return read_voc(path, split, images) if path.is_dir() else read_coco(path, images)
+
+
+def data_splits(data: str | pathlib.Path) -> tuple[str, ...]:
+    """Lists the splits of a data set; there may be none.
+
+    Args:
+        data: the data set, in any form that `open_source` takes.
+    """
+    if data == "scenes":
+        return ("train", "val")
+    path = pathlib.Path(data)
+    if path.exists() and is_yolo(path):
+        return yolo_splits(path)
+    return voc_splits(path)
 
 
 class Subset(ImageSource):

@@ -96,6 +96,11 @@ def no_object(
             f" All {number} boxes are ignored regions, because `iscrowd` or "
             "`difficult` is 1. Set it to 0 for the boxes that are objects."
         )
+    if missing := problems.counts[Problem.NO_LABEL]:
+        message += (
+            f" {missing} have no label file: it has the name of its image, and lies in "
+            "a folder `labels` in the place of `images`, or beside the image."
+        )
     return message + explained(problems)
 
 

@@ -37,6 +37,23 @@ class Problem(enum.StrEnum):
     MISSING_XML = "image of the split has no annotation file: image is left out"
     UNLISTED_IMAGE = "annotation belongs to no listed image: annotation is left out"
     ZERO_BASED = "box counts pixels from 0 and not from 1 as in VOC: it is not shifted"
+    NO_LABEL = "image has no label file: image is kept as background"
+    BAD_LABEL = "label file cannot be read: its image is left out"
+    SHARED_LABEL = "label file is that of several images: these images are left out"
+    UNUSED_LABEL = "label file belongs to no image: it is left out"
+    OTHER_LABEL = "label file has another case or place than usual: that file is used"
+    DOWNLOAD = "`download` in the YAML is ignored: nothing is downloaded or executed"
+    OTHER_PATH = "path in the YAML is not there: the folder that it may mean is used"
+    MISSING_SPLIT = "folder or list of a split does not exist: it is left out"
+    SAME_SPLIT = "splits name the same images: they are used as they are named"
+    OTHER_COUNT = "`nc` differs from the number of `names`: the larger number counts"
+    PIXELS = "box is in pixels, as most are, and not in fractions: it is used so"
+    NO_FRACTION = "box is not in fractions of the image, as most are: box is left out"
+    COMMAS = "line has commas or semicolons, between numbers or as points: it is read"
+    MORE_COLUMNS = "line has confidence, track or keypoints too: its box alone is used"
+    POLYGON = "line is a polygon: the box around it is used"
+    UNKNOWN_CLASS = "class is not one of `names`: box is kept"
+    BAD_CLASS = "class is neither a whole number nor a name: box is left out"
     BAD_BOX = "box is not four finite numbers: box is left out"
     INVERTED_BOX = "box has inverted corners: corners are exchanged"
     CLIPPED_BOX = "box reaches beyond the image: box is clipped"
@@ -48,6 +65,8 @@ class Problem(enum.StrEnum):
 # Each of these leaves out one box.
 _LEAVES_OUT_A_BOX = (
     Problem.UNLISTED_IMAGE,
+    Problem.NO_FRACTION,
+    Problem.BAD_CLASS,
     Problem.BAD_BOX,
     Problem.THIN_BOX,
     Problem.REPEATED_BOX,

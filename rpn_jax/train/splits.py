@@ -3,7 +3,7 @@
 import logging
 from typing import NamedTuple
 
-from ..data import ImageSource, is_endless, open_source, split_source, voc_splits
+from ..data import ImageSource, data_splits, is_endless, open_source, split_source
 from .train_config import TrainConfig
 
 _logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _described(data: str, split: str | None) -> str:
 
 def _unused(data: str, *used: str | None) -> str:
     """A sentence that lists the splits of a data set that are not used, if any."""
-    unused = [split for split in _splits(data) if split not in used]
+    unused = [split for split in data_splits(data) if split not in used]
     return f" Not used: {', '.join(unused)}." if any(used) and unused else ""
 
 
@@ -120,7 +120,7 @@ def _train_split(data: str) -> str | None:
         ValueError: none of the splits is one to train on.
     """
     usual = _usual_split(data, (*_TRAIN, _BOTH))
-    splits = _splits(data)
+    splits = data_splits(data)
     if usual is not None or not splits:
         return usual
     # A tool that writes a single list, such as `default`, lists all images in it.
@@ -140,10 +140,5 @@ def _val_split(data: str, split: str | None) -> str | None:
 
 def _usual_split(data: str, names: tuple[str, ...]) -> str | None:
     """The first of the names that is a split of the data, in any case, or None."""
-    by_name = {split.lower(): split for split in reversed(_splits(data))}
+    by_name = {split.lower(): split for split in reversed(data_splits(data))}
     return next((by_name[name] for name in names if name in by_name), None)
-
-
-def _splits(data: str) -> tuple[str, ...]:
-    """The splits of the data; there may be none."""
-    return ("train", "val") if data == "scenes" else voc_splits(data)

@@ -44,18 +44,20 @@ class TrainConfig:
     of another run. Flags take precedence over the file.
 
     Attributes:
-        data: a COCO JSON file, a folder with VOC XML, or `scenes`, which are synthetic
-            images drawn during training.
-        images: folder of the images; None looks beside the annotations.
-        split: list `ImageSets/Main/<split>.txt` of a VOC folder, or a folder in it.
-            None uses `train`, else `trainval`, else the only list; if there are other
-            splits, one has to be chosen. Without splits it uses all images.
+        data: a COCO JSON file, a folder with VOC XML, the `data.yaml` or folder of a
+            YOLO set, or `scenes`, which are synthetic images drawn during training.
+        images: folder of the images, or of the paths in a `data.yaml`; None looks
+            beside the annotations.
+        split: list `ImageSets/Main/<split>.txt` of a VOC folder, or a folder in it; for
+            a YOLO set an entry of its `data.yaml`, or a list or folder. None uses
+            `train`, else `trainval`, else the only list; if there are other splits, one
+            has to be chosen. Without splits it uses all images.
         val_data: data to evaluate on, in any form of `data`. None uses the `val` or
-            `valid` split of a VOC folder or other scenes, and otherwise sets a tenth
-            aside.
+            `valid` split of a VOC or YOLO set or other scenes, and otherwise sets a
+            tenth aside.
         val_images: folder of the images of `val_data`; None uses `images`.
-        val_split: split of a VOC folder to evaluate on. None uses `val`, `valid` or
-            `validation`, and for `val_data` also `test`.
+        val_split: split of a VOC or YOLO set to evaluate on. None uses `val`, `valid`
+            or `validation`, and for `val_data` also `test`.
         preset: reference system whose rules are used. None uses `pyramid` for a
             backbone with a pyramid, `detectron2_c4` for C4, `jwyang_vgg16` for VGG16.
         backbone: network that computes the feature maps. None uses `tiny_fpn` for

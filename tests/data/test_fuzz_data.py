@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -11,9 +12,15 @@ import pytest
 from PIL import Image
 from support import data_files
 from support.data_files import coco_record, coco_set, voc_xml
-from support.mutations import json_bytes, mutate_bytes, mutate_json, mutate_xml
+from support.mutations import (
+    json_bytes,
+    mutate_bytes,
+    mutate_json,
+    mutate_lines,
+    mutate_xml,
+)
 
-from rpn_jax.data import ImageError, Problem, read_coco, read_voc
+from rpn_jax.data import ImageError, Problem, open_source, read_coco, read_voc
 from rpn_jax.data.image_files import Header, decode_image, read_headers
 
 MUTATIONS = 1000
@@ -46,7 +53,8 @@ def is_counted(read, number_in_file):
         source, message = None, str(error)
     assert time.monotonic() - begin < MOST_SECONDS
     if source is None:
-        assert message.startswith(("read_coco needs", "/"))  # a path that needs boxes
+        # An error begins with a reader, or with a path that needs boxes.
+        assert message.startswith(("read_coco needs", "read_yolo needs", "/"))
         return False
     kept, lost = check_truths(source), sum(source.problems.lost_boxes.values())
     if number_in_file is not None:
@@ -104,6 +112,58 @@ def test_a_damaged_voc_file_is_an_error_or_every_lost_box_is_counted(tmp_path):
         mutate = mutate_bytes if number % 2 else mutate_xml
         path.write_bytes(mutate(xml.encode(), rng))
         read += is_counted(lambda: read_voc(folder), boxes_in_xml(path.parent))
+    assert read > MUTATIONS // 2
+
+
+LINES = """0 0.5 0.5 0.2 0.3
+1 0.25 0.25 0.1 0.1 0.87
+0 0.1 0.1 0.5 0.1 0.3 0.4 0.2 0.2
+0 0.5 0.5 0.2 0.3
+2.0 0.9 0.9 0.3 -0.3
+cat 0.3 0.3 0.2 0.2
+"""
+DATA_YAML = {
+    "path": ".",
+    "train": "images/train",
+    "val": ["../images/val"],
+    "test": "lists/test.txt",
+    "nc": 2,
+    "names": {"0": "cat", "1": "dog"},
+    "kpt_shape": [17, 3],
+}
+
+
+def lines_in_labels(folder):
+    """The number of lines that are not blank, or None if a file is in UTF-16."""
+    number = 0
+    for path in folder.glob("labels/*/*.txt"):
+        content = path.read_bytes()
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return None
+        text = content.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+        number += sum(1 for line in re.split("[\r\n]", text) if line.strip())
+    return number
+
+
+def test_a_damaged_yolo_file_is_an_error_or_every_lost_box_is_counted(tmp_path):
+    rng = np.random.default_rng(4)
+    labels = {"train/a.png": LINES, "val/b.png": LINES}
+    folder = data_files.yolo_set(tmp_path, labels, content=json.dumps(DATA_YAML))
+    label, content = folder / "labels/train/a.txt", folder / "data.yaml"
+    (folder / "lists").mkdir()
+    (folder / "lists/test.txt").write_text("images/val/b.png\n")
+    read = 0
+    for number in range(MUTATIONS // 2):
+        mutated = mutate_lines(LINES, rng).encode()
+        label.write_bytes(mutate_bytes(LINES.encode(), rng) if number % 2 else mutated)
+        read += is_counted(lambda: open_source(folder), lines_in_labels(folder))
+    label.write_text(LINES)
+    # Damage in the YAML may hide splits, whose boxes then do not count.
+    for number in range(MUTATIONS // 2):
+        mutated = json_bytes(mutate_json(DATA_YAML, rng))
+        whole = json_bytes(DATA_YAML)
+        content.write_bytes(mutate_bytes(whole, rng) if number % 2 else mutated)
+        read += is_counted(lambda: open_source(folder), None)
     assert read > MUTATIONS // 2
 
 

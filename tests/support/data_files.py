@@ -78,6 +78,27 @@ def voc_xml(*boxes, filename="a.png", size=(40, 60), extra=""):
     )
 
 
+def yolo_set(folder, labels, content="train: images", size=(40, 60)):
+    """Writes a YOLO set from a dictionary of image names and their labels.
+
+    Args:
+        folder: the folder.
+        labels: text of the label files, by names such as `train/a.png`; None writes no
+            file.
+        content: the text of `data.yaml`; an empty one writes no file.
+        size: height and width of the images.
+    """
+    for seed, (name, text) in enumerate(labels.items()):
+        save(folder / "images" / name, noise(*size, seed))
+        if text is not None:
+            path = (folder / "labels" / name).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if content:
+        (folder / "data.yaml").write_text(content)
+    return folder
+
+
 def voc_set(folder, files, split=None):
     """Writes a VOC folder from a dictionary of image names and their XML."""
     (folder / "Annotations").mkdir(parents=True, exist_ok=True)

@@ -87,6 +87,30 @@ def json_bytes(content):
     return json.dumps(content).encode("utf-8")
 
 
+def mutate_lines(content, rng):
+    """Drops, changes, doubles, moves or joins numbers, at one to three places."""
+    texts = ("", "x", "nan", "1e999", "-3", "0", "0,5", "640", "cat", "\t", "9" * 400)
+    lines = [line.split() for line in content.splitlines()]
+    for _ in range(rng.integers(1, 4)):
+        line = lines[rng.integers(len(lines))]
+        other = lines[rng.integers(len(lines))]
+        place, kind = int(rng.integers(len(line) + 1)), rng.integers(0, 6)
+        if kind == 0:
+            del line[place:]
+        elif kind == 1:
+            line[place : place + 1] = [texts[rng.integers(len(texts))]]
+        elif kind == 2:
+            line[place:place] = line[:place]
+        elif kind == 3:
+            line += other
+        elif kind == 4:
+            line.reverse()
+        else:
+            line[place : place + 1] = [",".join(other)]
+    ends = ("\n", "\r\n", "\r", "\n\n")
+    return ends[rng.integers(len(ends))].join(map(" ".join, lines))
+
+
 def mutate_xml(content, rng):
     """Drops, retypes, exchanges, doubles or nests elements, at one to three places."""
     root = ElementTree.fromstring(content)
