@@ -1,5 +1,6 @@
 """What is installed: the version, the promised names, and what importing them costs."""
 
+import collections
 import importlib.metadata
 import inspect
 import pathlib
@@ -72,6 +73,14 @@ def test_version_is_that_of_the_distribution(distribution):
     assert re.fullmatch(r"\d+\.\d+\.\d+", rpn_jax.__version__)
 
 
+def test_citation_has_the_same_version():
+    citation = pathlib.Path(__file__).parents[1] / "CITATION.cff"
+    if not citation.exists():
+        pytest.skip("CITATION.cff lies in the checkout alone")
+    (version,) = re.findall(r"(?m)^version: (.*)$", citation.read_text())
+    assert version == rpn_jax.__version__
+
+
 def test_core_needs_six_distributions_only(distribution):
     core = [line for line in distribution.requires if "extra ==" not in line]
     assert names(core) == {"jax", "jaxlib", "flax", "optax", "jaxtyping", "beartype"}
@@ -137,6 +146,12 @@ def test_shapes_are_checked_unless_switched_off():
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode != 0
     assert "boxes" in done.stderr
+
+
+def test_no_two_files_share_a_name():
+    paths = pathlib.Path(rpn_jax.__file__).parent.rglob("*.py")
+    count = collections.Counter(path.name for path in paths)
+    assert [name for name, n in count.items() if n > 1] == ["__init__.py"]
 
 
 def test_source_has_no_suppression():
