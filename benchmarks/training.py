@@ -7,20 +7,23 @@ images in the same order, and have the same optimizer, schedule and anchors. The
 one after the other on the CPU.
 
 torchvision follows its rules (positive from an IoU of 0.7, smooth L1), and this library
-follows `presets.pyramid`. The same function counts the recall of both. Speed is the
-median over steps, including reading but not compilation.
+follows `presets.pyramid`, once with each `--objectness`. The same function counts the
+recall of both. Speed is the median over steps, including reading but not compilation.
 """
 
 import argparse
+import dataclasses
 import importlib
 import statistics
 import tempfile
 import time
+import typing
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from rpn_jax.core.loss_config import Objectness
 from rpn_jax.data import (
     ImageSource,
     PipelineConfig,
@@ -172,7 +175,7 @@ def predict_torchvision(
 
 def row(name: str, seed: int, speed: float, report: Report) -> str:
     """Formats a row of the table."""
-    numbers = [report.coco.average(100), report.coco.average(1000)]
+    numbers = [report.coco.average(limit) for limit in (100, 300, 1000)]
     numbers += [report.coco.average(limit, iou=0.5) for limit in (100, 1000)]
     cells = " | ".join(f"{number:.3f}" for number in numbers)
     return f"| {name} | {seed} | {speed:.2f} | {cells} |"
@@ -191,16 +194,33 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--min-side", type=int, default=320)
     parser.add_argument("--fpn-features", type=int, default=64)
+    parser.add_argument(
+        "--objectness",
+        nargs="+",
+        choices=typing.get_args(Objectness),
+        default=["label"],
+        help="what the objectness logit of this library learns",
+    )
     options = parser.parse_args()
     torch.set_num_threads(2)
     train, test = open_source(options.data), open_source(options.test)
-    print("| side | seed | images/s | AR@100 | AR@1000 | R50@100 | R50@1000 |")
-    print("|---|---|---|---|---|---|---|")
+    print("| side | seed | images/s | AR@100 | AR@300 | AR@1000 | R50@100 | R50@1000 |")
+    print("|---|---|---|---|---|---|---|---|")
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as out:
             config = make_config(options, seed, out)
-            print(row("rpn_jax", seed, *train_ours(config, test)), flush=True)
+            for objectness in options.objectness:
+                ours = with_objectness(config, objectness)
+                name = f"rpn_jax, {objectness}"
+                print(row(name, seed, *train_ours(ours, test)), flush=True)
         print(row("torchvision", seed, *train_theirs(config, train, test)), flush=True)
+
+
+def with_objectness(config: ResolvedConfig, objectness: Objectness) -> ResolvedConfig:
+    """The settings of this library, with another objectness, in a folder of its own."""
+    losses = dataclasses.replace(config.rpn.losses, objectness=objectness)
+    rules = dataclasses.replace(config.rpn, losses=losses)
+    return dataclasses.replace(config, rpn=rules, out=f"{config.out}/{objectness}")
 
 
 def make_config(options: argparse.Namespace, seed: int, out: str) -> ResolvedConfig:

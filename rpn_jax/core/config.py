@@ -7,10 +7,9 @@ from typing import Any, Literal
 from ._checks import require
 from ._typing import DeltaWeights
 from .anchor_config import AnchorConfig
+from .loss_config import LossConfig as LossConfig
 
 ForceMatch = Literal["ties", "first", "none"]
-BoxLoss = Literal["smooth_l1", "giou", "diou", "ciou"]
-Normalizer = Literal["batch", "image", "fixed", "batch_clamped", "positives"]
 
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 _SHARED = ("pixel_offset", "delta_weights", "num_samples")  # by all stages
@@ -92,69 +91,6 @@ class TargetConfig:
             self.num_samples >= 1 and 0.0 <= self.positive_fraction <= 1.0,
             "TargetConfig needs num_samples >= 1 and positive_fraction in [0, 1], got "
             f"{self.num_samples} and {self.positive_fraction}.",
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """How predictions and targets become the two losses.
-
-    A normalizer names the number that a sum over anchors is divided by:
-
-    * `"batch"`: the sampled anchors of the whole batch (torchvision);
-    * `"image"`: the sampled anchors of each image, followed by the mean over images;
-    * `"fixed"`: `num_samples` times the number of images, however many were sampled
-      (detectron2);
-    * `"batch_clamped"`: like `"batch"`, but an image counts at least one positive and
-      one negative (mmdetection);
-    * `"positives"`: the sampled positives of the whole batch.
-
-    The divisor is at least 1, so a batch without a sample has losses of 0.
-
-    Attributes:
-        normalizer: divides the objectness loss.
-        box_normalizer: divides the box loss; None uses `normalizer`.
-        num_samples: number of samples per image that `"fixed"` assumes. An `RPNConfig`
-            takes it from its `targets`.
-        box_loss: `"smooth_l1"` on the deltas, or `"giou"`, `"diou"`, `"ciou"` on the
-            decoded boxes.
-        beta: absolute difference at which smooth L1 turns from a parabola into a line.
-            With 0 it is L1. The `sigma` of py-faster-rcnn is `beta = 1 / sigma ** 2`.
-        focal_gamma: focusing exponent of focal loss; None uses cross entropy.
-        focal_alpha: weight of positives in focal loss, where negatives weigh
-            `1 - focal_alpha`; None weighs both by 1.
-        box_positive_weight: `RPN_POSITIVE_WEIGHT` of py-faster-rcnn. With a value `p`,
-            the positives of an image share the weight `p` and its negatives `1 - p` in
-            the box loss, images are averaged, and `box_normalizer` has no effect.
-        objectness_weight: factor of the objectness loss.
-        box_weight: factor of the box loss.
-        delta_weights: factors that the deltas were encoded with; the IoU losses decode
-            with them. An `RPNConfig` takes them from its `targets`.
-    """
-
-    normalizer: Normalizer = "batch"
-    box_normalizer: Normalizer | None = None
-    num_samples: int = 256
-    box_loss: BoxLoss = "smooth_l1"
-    beta: float = 1.0 / 9.0
-    focal_gamma: float | None = None
-    focal_alpha: float | None = 0.25
-    box_positive_weight: float | None = None
-    objectness_weight: float = 1.0
-    box_weight: float = 1.0
-    delta_weights: DeltaWeights = (1.0, 1.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        require(
-            self.num_samples >= 1 and 0.0 <= self.beta < math.inf,
-            "LossConfig needs num_samples >= 1 and a finite beta >= 0, got "
-            f"{self.num_samples} and {self.beta}.",
-        )
-        shares = (self.box_positive_weight, self.focal_alpha)
-        require(
-            all(share is None or 0.0 <= share <= 1.0 for share in shares),
-            "LossConfig needs box_positive_weight and focal_alpha in [0, 1] or None, "
-            f"got {shares}.",
         )
 
 

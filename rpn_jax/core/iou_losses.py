@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from ._typing import Float
 from .boxes import area
-from .config import BoxLoss
+from .loss_config import BoxLoss
 
 _EPSILON = 1e-7  # the default `eps` of torchvision, and of fvcore in detectron2
 

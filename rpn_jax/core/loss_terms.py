@@ -12,9 +12,11 @@ import optax
 
 from ._typing import Array, Bool, Float, Int
 from .boxes import decode_boxes
-from .config import LossConfig, Normalizer
 from .iou_losses import iou_loss
+from .loss_config import LossConfig, Normalizer
 from .output import RPNOutput
+from .quality import quality_targets
+from .quality_losses import quality_focal_loss, varifocal_loss
 from .targets import Targets
 
 
@@ -71,14 +73,26 @@ def masked_losses(
     # A weight of 0 stops neither a NaN nor its gradient. So rows with label -1 get a
     # finite prediction first, and the weight 0 second.
     logits = jnp.where(labels >= 0, output.logits, 0.0)
-    objectness = _objectness_terms(logits, labels == 1, config)
-    weights = class_weights(labels, config.normalizer, config.num_samples)
+    objectness = _objectness_terms(logits, output.deltas, targets, config)
+    weights = objectness_class_weights(labels, config)
     box = _box_terms(output.deltas, targets, anchors, config)
     box_weight = box_class_weights(labels, config).positive
     return RPNLosses(
         config.objectness_weight * jnp.sum(weights.of(labels) * objectness),
         config.box_weight * jnp.sum(jnp.where(labels == 1, box_weight, 0.0) * box),
     )
+
+
+def objectness_class_weights(
+    labels: Int[Array, "b n"], config: LossConfig
+) -> ClassWeights:
+    """The weights of the objectness loss. In OLN, negatives have none."""
+    if config.objectness == "label":
+        return class_weights(labels, config.normalizer, config.num_samples)
+    weights = class_weights(labels, config.quality_normalizer, config.num_samples)
+    if config.objectness in ("oln_iou", "oln_centerness"):
+        return weights._replace(negative=jnp.zeros_like(weights.negative))
+    return weights
 
 
 def box_class_weights(labels: Int[Array, "b n"], config: LossConfig) -> ClassWeights:
@@ -131,14 +145,33 @@ def _count(mask: Bool[Array, "b n"]) -> Float[jax.Array, "b 1"]:
 
 def _objectness_terms(
     logits: Float[jax.Array, "b n"],
-    is_positive: Bool[jax.Array, "b n"],
+    deltas: Float[Array, "b n 4"],
+    targets: Targets,
     config: LossConfig,
 ) -> Float[jax.Array, "b n"]:
-    labels = is_positive.astype(jnp.float32)
+    """The objectness loss of every anchor, before its weight."""
+    if config.objectness != "label":
+        return _quality_terms(logits, quality_targets(deltas, targets, config), config)
+    labels = (targets.labels == 1).astype(jnp.float32)
     if config.focal_gamma is None:
         return optax.sigmoid_binary_cross_entropy(logits, labels)
     return optax.sigmoid_focal_loss(
         logits, labels, alpha=config.focal_alpha, gamma=config.focal_gamma
+    )
+
+
+def _quality_terms(
+    logits: Float[jax.Array, "b n"],
+    quality: Float[jax.Array, "b n"],
+    config: LossConfig,
+) -> Float[jax.Array, "b n"]:
+    if config.objectness in ("oln_iou", "oln_centerness"):
+        # `loss_objectness` of OLN, which is L1 of the probability.
+        return _smooth_l1(jax.nn.sigmoid(logits) - quality, config.oln_beta)
+    if config.quality_loss == "quality_focal":
+        return quality_focal_loss(logits, quality, beta=config.quality_beta)
+    return varifocal_loss(
+        logits, quality, alpha=config.varifocal_alpha, gamma=config.quality_beta
     )
 
 
@@ -167,8 +200,8 @@ def _box_terms(
 
 
 def _smooth_l1(
-    difference: Float[jax.Array, "b n 4"], beta: float
-) -> Float[jax.Array, "b n 4"]:
+    difference: Float[jax.Array, "*b_n"], beta: float
+) -> Float[jax.Array, "*b_n"]:
     if beta == 0.0:
         return jnp.abs(difference)
     return optax.huber_loss(difference, delta=beta) / beta

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ._typing import Array, Float, Int
 from .anchors import AnchorGrid, Anchors
-from .config import LossConfig
+from .loss_config import LossConfig
 from .loss_terms import RPNLosses as RPNLosses
 from .loss_terms import box_class_weights
 from .output import RPNOutput, objectness_logits

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ._typing import Array, Float, Int
-from .config import LossConfig
+from .loss_config import LossConfig
 from .loss_terms import RPNLosses, masked_losses
 from .output import RPNOutput
 from .targets import Targets

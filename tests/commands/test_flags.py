@@ -13,7 +13,13 @@ from rpn_jax.commands.anchor_flags import flags_of
 from rpn_jax.commands.convert import ConvertConfig
 from rpn_jax.commands.evaluate import EvaluateConfig
 from rpn_jax.commands.propose import ProposeConfig
-from rpn_jax.train import TrainConfig
+from rpn_jax.train import (
+    ResolvedConfig,
+    TrainConfig,
+    read_config,
+    resolve,
+    write_config,
+)
 
 COMMANDS = (TrainConfig, EvaluateConfig, ProposeConfig, ConvertConfig)
 
@@ -89,6 +95,24 @@ def test_the_flags_of_anchors_have_every_field():
     text = flags_of(AnchorConfig())
     for field in dataclasses.fields(AnchorConfig):
         assert field.name.replace("_", "-") in text
+
+
+def test_objectness_as_quality_is_a_flag_that_a_run_keeps(tmp_path):
+    losses = [
+        "--rpn.losses.objectness",
+        "iou",
+        "--rpn.losses.quality-loss",
+        "varifocal",
+    ]
+    config = resolve(flags.parse_training([*losses, "--rpn.losses.quality-beta", "1"]))
+    assert config.rpn.losses == dataclasses.replace(
+        presets.pyramid().losses,
+        objectness="iou",
+        quality_loss="varifocal",
+        quality_beta=1.0,
+    )
+    write_config(config, tmp_path / "config.json")
+    assert read_config(ResolvedConfig, tmp_path / "config.json") == config
 
 
 def _help(arguments, capsys):

@@ -115,6 +115,20 @@ def test_equal_sizes_on_different_levels_are_no_equal_anchors():
         (LossConfig, {"beta": float("inf")}, "beta"),
         (LossConfig, {"focal_alpha": 2.0}, "focal_alpha"),
         (LossConfig, {"box_positive_weight": -1.0}, "box_positive_weight"),
+        (LossConfig, {"quality_loss": "varifocal"}, "got 'label'"),
+        (
+            LossConfig,
+            {"objectness": "oln_iou", "quality_loss": "varifocal"},
+            "quality_loss of 'varifocal', got 'oln_iou'",
+        ),
+        (
+            LossConfig,
+            {"objectness": "iou", "focal_gamma": 2.0},
+            "focal_gamma None with .* 'iou', got 2.0. Set quality_beta",
+        ),
+        (LossConfig, {"quality_beta": 0.5}, "quality_beta .* got 0.5"),
+        (LossConfig, {"varifocal_alpha": -1.0}, "varifocal_alpha"),
+        (LossConfig, {"oln_beta": float("nan")}, "oln_beta"),
         (ProposalConfig, {"pre_nms_top_k": 0}, "pre_nms_top_k"),
         (ProposalConfig, {"train_post_nms_top_k": 0}, "training"),
         (ProposalConfig, {"iou_threshold": 1.5}, "iou_threshold"),
@@ -133,6 +147,8 @@ def test_settings_without_a_meaning_are_refused_by_name(config, settings, named)
         (TargetConfig, {"force_match": "all"}),
         (LossConfig, {"normalizer": "mean"}),
         (LossConfig, {"box_loss": "l2"}),
+        (LossConfig, {"objectness": "oln"}),
+        (LossConfig, {"quality_loss": "l1"}),
     ],
 )
 def test_names_that_do_not_exist_are_refused(config, settings):

@@ -66,9 +66,13 @@ def losses_of_parts(head, key, features, config=CONFIG):
     return losses, rpn_metrics(output, targets)
 
 
-@pytest.mark.parametrize("box_loss", ["smooth_l1", "ciou"])
-def test_it_equals_its_parts_in_value_and_gradient(box_loss):
-    losses = dataclasses.replace(CONFIG.losses, box_loss=box_loss)
+@pytest.mark.parametrize(
+    "rules",
+    [{}, {"box_loss": "ciou"}, {"objectness": "iou"}],
+    ids=["smooth_l1", "ciou", "quality"],
+)
+def test_it_equals_its_parts_in_value_and_gradient(rules):
+    losses = dataclasses.replace(CONFIG.losses, **rules)
     config = dataclasses.replace(CONFIG, losses=losses)
     key = jax.random.key(0)
 
