@@ -31,6 +31,7 @@ def quality_targets(
     Returns:
         A number in `[0, 1]` for a positive; 0 for all other anchors.
     """
+    # Rows that may hold NaN are replaced before anything is computed with them.
     is_positive = targets.labels == 1
     rows = (
         jnp.where(is_positive[..., None], deltas, 0.0).reshape(-1, 4)

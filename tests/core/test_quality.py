@@ -10,7 +10,7 @@ from support import quality_reference, reference
 
 from rpn_jax import LossConfig, RPNOutput, Targets, rpn_loss
 from rpn_jax.core.loss_terms import masked_losses
-from rpn_jax.core.quality import centerness, predicted_iou
+from rpn_jax.core.quality import centerness, predicted_iou, quality_targets
 from rpn_jax.core.quality_losses import quality_focal_loss, varifocal_loss
 
 N, SAMPLES = 24, 12
@@ -211,6 +211,15 @@ def test_qualities_are_those_of_the_encoded_boxes(pixel_offset):
     assert (found == 0).any()
 
 
+def test_rows_that_are_not_positive_are_not_computed_with():
+    output, targets, _ = batch()
+    output.deltas[targets.labels != 1] = np.nan
+    targets.deltas[targets.labels != 1] = np.nan
+    with jax.debug_nans(True):
+        quality = quality_targets(output.deltas, targets, CONFIGS["centerness"])
+    np.testing.assert_array_equal(quality[targets.labels != 1], 0)
+
+
 # The formulas of mmdetection 3.3 and of OLN's `oln_rpn_head.py`, run with torch 2.13 in
 # float64 on these inputs.
 LOGITS = np.array([-2.0, 0.5, 1.5, -0.25, 3.0, -1.0], np.float32)
@@ -244,5 +253,5 @@ def test_centerness_is_that_of_oln():
         [[2, 1, 20, 14], [0, 0, 40, 40], [12, 6, 40, 26], [20, 20, 40, 40]]
     )
     known = [0.654653671, 0.816496581, 0.226778684, 0.0]
-    truth = np.float32(reference.encode_boxes(boxes, anchors))
+    truth = reference.encode_boxes(boxes, anchors).astype(np.float32)
     np.testing.assert_allclose(centerness(truth), known, rtol=1e-6)
