@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..atomic_file import replace_file
 from ..core.config import RPNConfig
-from ..data import ImageSource, PipelineConfig
+from ..data import CategorySplit, ImageSource, PipelineConfig
 from ..evaluate import ImageProposals, Report, evaluate, write_coco_results
 from ..models import RPN
 from ..predict import predict
@@ -28,6 +28,7 @@ def write_evaluation(
     pipeline: PipelineConfig,
     config: RPNConfig,
     batch_size: int,
+    split: CategorySplit | None = None,
 ) -> Report:
     """Evaluates a model and writes the results.
 
@@ -41,6 +42,7 @@ def write_evaluation(
         pipeline: how images become batches.
         config: the settings of all stages.
         batch_size: images per batch.
+        split: the categories whose recall is also counted separately.
 
     Returns:
         The recall. An image that cannot be decoded counts as one without proposals.
@@ -51,7 +53,7 @@ def write_evaluation(
     )
     proposals = collect(found, source, "evaluating")
     write_proposals(proposals, folder)
-    report = recall_of(source, proposals)
+    report = recall_of(source, proposals, split)
     write_json(report.as_dict(), folder / "recall.json")
     pictures.draw_evaluation(report, source, proposals, folder)
     return report
@@ -100,15 +102,20 @@ def unreadable(
     return [source.truth(row).name for row in rows]
 
 
-def recall_of(source: ImageSource, proposals: Mapping[int, ImageProposals]) -> Report:
+def recall_of(
+    source: ImageSource,
+    proposals: Mapping[int, ImageProposals],
+    split: CategorySplit | None = None,
+) -> Report:
     """The recall over all images, also over those that were not decoded.
 
     Args:
         source: the images with their ground truth.
         proposals: the proposals of every image that was decoded, by row.
+        split: the categories whose recall is also counted separately.
     """
     truths = [source.truth(row) for row in range(len(source))]
-    report = evaluate(truths, list(proposals.values()))
+    report = evaluate(truths, list(proposals.values()), split=split)
     return report._replace(unreadable=tuple(unreadable(source, proposals)))
 
 

@@ -4,8 +4,15 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from ..data import open_source
-from ..train import load_run, log_problems, open_sources
+from ..data import (
+    CategorySplit,
+    ImageSource,
+    check_categories,
+    only_evaluated,
+    open_source,
+    split_categories,
+)
+from ..train import TrainConfig, load_run, log_problems, open_sources
 from . import flags
 from .artifacts import write_evaluation
 
@@ -21,6 +28,10 @@ class EvaluateConfig:
         images: folder of the images; None looks beside the annotations.
         split: list `ImageSets/Main/<split>.txt` of a VOC folder, or a split of a YOLO
             set.
+        train_categories: names or numbers of the categories that count as seen. None
+            takes all but `test_categories`, or those of the run if both are None.
+        test_categories: names or numbers of the categories that count as unseen. None
+            takes all but `train_categories`.
         out: folder for recall, pictures and proposals; None uses `evaluation` in the
             folder of the run.
         batch_size: images per batch.
@@ -30,6 +41,8 @@ class EvaluateConfig:
     data: str | None = None
     images: str | None = None
     split: str | None = None
+    train_categories: tuple[str, ...] | None = None
+    test_categories: tuple[str, ...] | None = None
     out: str | None = None
     batch_size: int = 8
 
@@ -51,6 +64,9 @@ def main(arguments: Sequence[str]) -> str:
         split = options.split or ("val" if options.data == "scenes" else None)
         source = open_source(options.data, images=options.images, split=split)
     log_problems(source)
+    categories = _categories(options, trained.config, source)
+    if categories is not None:
+        source = only_evaluated(source, categories)
     folder = pathlib.Path(options.out or pathlib.Path(options.run) / "evaluation")
     report = write_evaluation(
         trained.model,
@@ -59,5 +75,19 @@ def main(arguments: Sequence[str]) -> str:
         pipeline=trained.config.pipeline,
         config=trained.config.rpn,
         batch_size=options.batch_size,
+        split=categories,
     )
     return f"{report.table()}\n\nStep {trained.step}. Results are in {folder}."
+
+
+def _categories(
+    options: EvaluateConfig, config: TrainConfig, source: ImageSource
+) -> CategorySplit | None:
+    """The categories whose recall is counted separately, if there are any."""
+    seen, unseen = options.train_categories, options.test_categories
+    if seen is None and unseen is None:
+        seen, unseen = config.train_categories, config.test_categories
+    else:
+        for wanted in (seen, unseen):
+            check_categories(wanted, [source])
+    return split_categories(source.categories, seen, unseen)

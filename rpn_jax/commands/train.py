@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from ..data import split_categories
 from ..train import Run
 from . import flags
 from .artifacts import write_evaluation
@@ -32,8 +33,16 @@ def main(arguments: Sequence[str]) -> str:
                 loss=f"{progress.metrics['loss']:.3f}",
                 images_per_second=f"{progress.metrics['images_per_second']:.1f}",
             )
+    val = run.sources.val
     report = write_evaluation(
-        run.model, run.sources.val, folder, batch_size=config.batch_size, **options
+        run.model,
+        val,
+        folder,
+        batch_size=config.batch_size,
+        split=split_categories(
+            val.categories, config.train_categories, config.test_categories
+        ),
+        **options,
     )
     draw_losses(folder / "metrics.jsonl", folder / "losses.png")
     run.close()

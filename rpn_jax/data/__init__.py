@@ -5,6 +5,11 @@ from .batch import Batch as Batch
 from .batch import ReadProblem as ReadProblem
 from .batch import num_gt_rows as num_gt_rows
 from .buckets import bucket_shapes as bucket_shapes
+from .categories import CategorySplit as CategorySplit
+from .categories import check_categories as check_categories
+from .categories import only_evaluated as only_evaluated
+from .categories import only_seen as only_seen
+from .categories import split_categories as split_categories
 from .coco import read_coco as read_coco
 from .file_source import FileSource as FileSource
 from .file_source import open_unannotated as open_unannotated

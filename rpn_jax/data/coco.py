@@ -1,8 +1,8 @@
 """Reads annotations in COCO's JSON format.
 
 The box of an annotation with `iscrowd` 1 becomes an ignored region. Segmentations are
-not read. Categories only serve to recognize repeated boxes. Numbers that are written as
-strings count as numbers. `coco_ids.py` has the rules for ids, and `Problem` the others.
+not read. Numbers that are written as strings count as numbers. `coco_ids.py` has the
+rules for ids, and `Problem` the others.
 """
 
 import itertools
@@ -59,7 +59,8 @@ def read_coco(
         image._replace(boxes=_check(boxes.get(key, []), image.names[0], problems))
         for key, image in _number(images_of, taken, problems).items()
     ]
-    return open_annotated(annotated, _folders(path, folder), path, problems)
+    names = _read_categories(content.get("categories"))
+    return open_annotated(annotated, _folders(path, folder), path, problems, names)
 
 
 def _folders(path: pathlib.Path, images: pathlib.Path | None) -> list[ImageFolder]:
@@ -163,6 +164,17 @@ def _size(record: dict[str, Any]) -> tuple[int, int] | None:
     """`(height, width)` of the record, or None unless both are numbers."""
     height, width = to_float(record.get("height")), to_float(record.get("width"))
     return (int(height), int(width)) if math.isfinite(height + width) else None
+
+
+def _read_categories(records: object) -> dict[int, str]:
+    """The names of categories by their ids; a category without a name has its id."""
+    names: dict[int, str] = {}
+    for record in records if isinstance(records, list) else []:
+        record = record if isinstance(record, dict) else {}
+        number, name = to_float(record.get("id")), record.get("name")
+        if number.is_integer():
+            names[int(number)] = name if isinstance(name, str) else f"{number:.0f}"
+    return names
 
 
 def _read_boxes(

@@ -19,6 +19,9 @@ _EMPTY_SHARE = 0.05  # share of the images that have no shape
 _LARGEST = 0.85  # longer side of the largest shape, in shorter sides of the image
 _OUTSIDE = 0.15  # largest share of a shape's side that may lie outside the image
 _BRIGHTEST = 232  # brightest background, which leaves room in a byte for the grain
+# The kinds of shapes by their numbers, and the kind of an outline by its corners.
+KINDS = {1: "triangle", 2: "rectangle", 3: "polygon", 4: "star", 5: "ellipse"}
+_KIND_OF_CORNERS = {3: 1, 4: 2, 5: 3, 7: 3, 10: 4, 40: 5}
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 Mask = UInt8[np.ndarray, "h w"]
@@ -31,11 +34,13 @@ class Scene(NamedTuple):
         pixels: `[h, w, 3]` RGB.
         boxes: `[m, 4]` tight boxes around the visible pixels of the shapes.
         areas: `[m]` number of visible pixels of each shape.
+        kinds: `[m]` kind of each shape, a number in `KINDS`.
     """
 
     pixels: Pixels
     boxes: Float[np.ndarray, "m 4"]
     areas: Float[np.ndarray, " m"]
+    kinds: Int[np.ndarray, " m"]
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
@@ -56,13 +61,14 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
     sides = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(_LARGEST * min(size)), number))
     owner = np.zeros(size, np.uint8)  # the number of the shape that is visible
     # Large shapes come first, so that small ones lie on top and stay visible.
-    pixels_drawn = [
+    drawn = [
         _draw_shape(rng, canvas, owner, label, side, ground_color)
         for label, side in enumerate(np.sort(sides)[::-1].tolist(), start=1)
     ]
-    boxes, areas = _visible_boxes(owner, pixels_drawn)
+    labels, boxes, areas = _visible_boxes(owner, [number for number, _ in drawn])
+    kinds = np.array([kind for _, kind in drawn], np.int64)[labels - 1]
     smooth = Image.fromarray(canvas).filter(ImageFilter.BoxBlur(0.4))
-    return Scene(np.asarray(smooth), boxes, areas)
+    return Scene(np.asarray(smooth), boxes, areas, kinds)
 
 
 def _background(
@@ -100,21 +106,24 @@ def _draw_shape(
     label: int,
     side: float,
     ground_color: Int[np.ndarray, "3"],
-) -> int:
-    """Draws a shape, and returns its number of pixels."""
+) -> tuple[int, int]:
+    """Draws a shape, and returns its number of pixels and its kind."""
     size = owner.shape[0], owner.shape[1]
-    mask, x, y = _place(_shape_mask(rng, side), rng, size)
+    whole, kind = _shape_mask(rng, side)
+    mask, x, y = _place(whole, rng, size)
     # Adding about half the range to a channel, modulo 256, always gives a contrast.
     colors = (ground_color + rng.integers(56, 200, (3, 3))) % 256
     height, width = mask.shape
     window = slice(y, y + height), slice(x, x + width)
     _paint(canvas[window], mask, _texture(rng, (height, width)), colors)
     owner[window][mask > 0] = label
-    return int(np.count_nonzero(mask))
+    return int(np.count_nonzero(mask)), kind
 
 
-def _shape_mask(rng: np.random.Generator, side: float) -> Mask:
-    """A mask with 1 inside the shape and 2 on its outline. It touches all four sides.
+def _shape_mask(rng: np.random.Generator, side: float) -> tuple[Mask, int]:
+    """A mask that touches all four sides, and the kind of the shape.
+
+    The mask is 1 inside the shape and 2 on its outline.
 
     Args:
         rng: decides the outline, the aspect and whether the shape is a ring.
@@ -127,6 +136,7 @@ def _shape_mask(rng: np.random.Generator, side: float) -> Mask:
         width, height = height, width
     # The outline is stretched to touch all four sides, so that the mask is tight.
     corners = _outline(rng)
+    kind = _KIND_OF_CORNERS[len(corners)]
     corners -= corners.min(axis=0)
     corners *= np.array([width - 1, height - 1]) / corners.max(axis=0)
     image = Image.new("L", (width, height))
@@ -137,7 +147,7 @@ def _shape_mask(rng: np.random.Generator, side: float) -> Mask:
         middle = np.array([width - 1, height - 1]) / 2
         hole = middle + (corners - middle) * rng.uniform(0.4, 0.65)
         draw.polygon(hole.ravel().tolist(), 0, 2 if line else 0)
-    return np.asarray(image)
+    return np.asarray(image), kind
 
 
 def _outline(rng: np.random.Generator) -> Float[np.ndarray, "corners 2"]:
@@ -212,8 +222,8 @@ def _paint(
 
 def _visible_boxes(
     owner: Mask, pixels_drawn: list[int]
-) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"]]:
-    """The tight boxes of shapes that are visible enough, and their visible areas."""
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m 4"], Float[np.ndarray, " m"]]:
+    """The labels, tight boxes and visible areas of shapes that are visible enough."""
     visible = np.bincount(owner.ravel(), minlength=len(pixels_drawn) + 1)[1:]
     labels = 1 + np.flatnonzero(visible > MIN_VISIBLE * np.array(pixels_drawn))
     # A box ends one past the last visible pixel, because coordinates name the edges of
@@ -224,4 +234,4 @@ def _visible_boxes(
         columns = np.flatnonzero(seen.any(axis=0))
         rows = np.flatnonzero(seen.any(axis=1))
         box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes, visible[labels - 1].astype(np.float32)
+    return labels, boxes, visible[labels - 1].astype(np.float32)

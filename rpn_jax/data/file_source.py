@@ -8,19 +8,23 @@ and the boxes are pixels of the upright image. Fractions are always of the uprig
 
 import itertools
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from .annotated import Annotated
 from .box_rules import NO_BOXES, Boxes, fit_to_image, in_pixels, join
 from .image_claims import choose_folder, find_files
 from .image_files import Header, decode_image, read_headers
 from .image_folder import ImageFolder, list_images
-from .image_source import Decoded, GroundTruth, ImageSource
+from .image_source import NO_CATEGORY, Decoded, GroundTruth, ImageSource
 from .open_errors import explained, no_object, none_readable
 from .problems import Problem, Problems
+
+_LARGEST_NUMBER = 2.0**53  # several whole numbers become one float beyond this
 
 
 class ImageFile(NamedTuple):
@@ -43,10 +47,16 @@ class FileSource(ImageSource):
     Args:
         files: the images, at least one.
         problems: the problems that the reader met.
+        categories: the names of categories by their numbers.
     """
 
-    def __init__(self, files: Sequence[ImageFile], problems: Problems) -> None:
-        self.problems = problems
+    def __init__(
+        self,
+        files: Sequence[ImageFile],
+        problems: Problems,
+        categories: Mapping[int, str] = types.MappingProxyType({}),
+    ) -> None:
+        self.problems, self.categories = problems, dict(categories)
         self._files = files
         self.image_sizes = np.array([file.truth.size for file in files])
         self.num_boxes = np.array([len(file.truth.boxes) for file in files])
@@ -77,6 +87,7 @@ def open_annotated(
     folders: Sequence[ImageFolder],
     annotations: pathlib.Path,
     problems: Problems,
+    categories: Mapping[int, str],
 ) -> FileSource:
     """Finds the files of annotated images, reads their headers and checks the boxes.
 
@@ -86,6 +97,7 @@ def open_annotated(
             probed files is used.
         annotations: the path of the annotations, for messages.
         problems: counts what is wrong.
+        categories: the names of categories by their numbers.
 
     Raises:
         ValueError: no image can be read, or no image has an object.
@@ -107,7 +119,7 @@ def open_annotated(
         raise ValueError(none_readable(annotations, annotated, folders, problems))
     if all(file.truth.is_ignored.all() for file in files):
         raise ValueError(no_object(annotations, files, problems))
-    return FileSource(files, problems)
+    return FileSource(files, problems, categories)
 
 
 def open_unannotated(paths: Sequence[pathlib.Path]) -> FileSource:
@@ -172,4 +184,11 @@ def _to_truth(image_id: int, header: Header, boxes: Boxes, name: str) -> GroundT
         is_ignored=boxes.is_ignored,
         areas=boxes.areas.astype(np.float32),
         name=name,
+        categories=_whole(boxes.categories),
     )
+
+
+def _whole(numbers: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Numbers of categories; those that are no whole numbers become `NO_CATEGORY`."""
+    is_whole = (np.abs(numbers) < _LARGEST_NUMBER) & (np.rint(numbers) == numbers)
+    return np.where(is_whole, numbers, NO_CATEGORY).astype(np.int64)

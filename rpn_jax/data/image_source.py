@@ -1,5 +1,7 @@
 """The protocol that every data set follows: images, and the boxes of their objects."""
 
+import types
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from .problems import Problems
 
 ENDLESS = 2**31 - 1  # the length of a source that has an image for every row
+NO_CATEGORY = -1  # the number of a box whose category is not known
 
 
 class GroundTruth(NamedTuple):
@@ -21,6 +24,8 @@ class GroundTruth(NamedTuple):
         areas: `[m]` area of the object's segmentation where it is known, otherwise of
             its box.
         name: the name of the file, for messages and pictures.
+        categories: `[m]` number of each box's category, `NO_CATEGORY` where it is not
+            known; None if the source has no categories.
     """
 
     image_id: int
@@ -29,6 +34,17 @@ class GroundTruth(NamedTuple):
     is_ignored: Bool[np.ndarray, " m"]
     areas: Float[np.ndarray, " m"]
     name: str
+    categories: Int[np.ndarray, " m"] | None = None
+
+    def in_categories(self, numbers: Collection[int]) -> Bool[np.ndarray, " m"]:
+        """Which boxes are of some categories.
+
+        Args:
+            numbers: the numbers of the categories.
+        """
+        if self.categories is None:
+            return np.zeros(len(self.boxes), bool)
+        return np.isin(self.categories, list(numbers))
 
 
 class Decoded(NamedTuple):
@@ -55,11 +71,14 @@ class ImageSource(Protocol):
         problems: counts what the reader repaired or left out.
         image_sizes: `[n, 2]` `(height, width)` of every upright image.
         num_boxes: `[n]` number of boxes of every image, or an upper bound.
+        categories: the names of categories by their numbers; empty if the source has
+            none.
     """
 
     problems: Problems
     image_sizes: Int[np.ndarray, "n 2"]
     num_boxes: Int[np.ndarray, " n"]
+    categories: Mapping[int, str] = types.MappingProxyType({})
 
     def __len__(self) -> int:
         """Number of images, or `ENDLESS`."""

@@ -79,6 +79,7 @@ class Subset(ImageSource):
 
     def __init__(self, source: ImageSource, rows: Sequence[int]) -> None:
         self.problems = source.problems
+        self.categories = source.categories
         self._source, self._rows = source, rows
         self.image_sizes = source.image_sizes[list(rows)]
         self.num_boxes = source.num_boxes[list(rows)]

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from .drawing import MAX_SHAPES, MIN_SIDE, Scene, draw_scene
+from .drawing import KINDS, MAX_SHAPES, MIN_SIDE, Scene, draw_scene
 from .image_source import ENDLESS, Decoded, GroundTruth, ImageSource
 from .problems import Problems
 
@@ -12,7 +12,8 @@ from .problems import Problems
 class Scenes(ImageSource):
     """Synthetic images of textured shapes on clutter, the same on every machine.
 
-    An image is a function of the seed and the row alone. Some images have no shape.
+    An image is a function of the seed and the row alone. Some images have no shape. The
+    kinds of shapes are the categories.
 
     Args:
         seed: another seed gives other images.
@@ -36,7 +37,7 @@ class Scenes(ImageSource):
                 "Scenes needs a seed of at least 0, an image, and sides of at least "
                 f"{2 * MIN_SIDE} pixels, got {seed}, {num_images} and {size}."
             )
-        self.problems = Problems()
+        self.problems, self.categories = Problems(), dict(KINDS)
         # All images have one size, so a broadcast array holds it once.
         self.image_sizes = np.broadcast_to(np.array(size), (self._length, 2))
         self.num_boxes = np.broadcast_to(np.array(MAX_SHAPES), (self._length,))
@@ -49,11 +50,10 @@ class Scenes(ImageSource):
 
     def truth(self, row: int) -> GroundTruth:
         """The boxes of an image, none of which is an ignored region."""
-        _, boxes, areas = self._scene(row)
+        _, boxes, areas, kinds = self._scene(row)
         is_ignored = np.zeros(len(boxes), bool)
-        return GroundTruth(
-            row, self._size, boxes, is_ignored, areas, f"scene_{row:06d}"
-        )
+        name = f"scene_{row:06d}"
+        return GroundTruth(row, self._size, boxes, is_ignored, areas, name, kinds)
 
     def decode(self, row: int) -> Decoded:
         """The pixels of an image, which are always complete."""

@@ -9,6 +9,7 @@ lists the other rules.
 import math
 import pathlib
 import xml.etree.ElementTree as ElementTree
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from .annotated import Annotated
 from .box_rules import Boxes, drop_unreadable, order_corners
 from .file_source import FileSource, open_annotated
 from .image_folder import ImageFolder, is_image_name
+from .image_source import NO_CATEGORY
 from .loose_values import is_true, to_corners, to_float
 from .problems import Problem, Problems
 from .voc_layout import VocLayout
@@ -50,11 +52,12 @@ def read_voc(
     """
     layout, problems = VocLayout(pathlib.Path(folder)), Problems()
     files = layout.files(split, problems)
-    annotated = _read_images(layout, files, problems)
+    names: dict[int, str] = {}
+    annotated = _read_images(layout, files, names, problems)
     # Files of other splits are only read if this one does not show where pixels begin.
     listed = set(files)
     others = (file for file in layout.all_files() if file not in listed)
-    unread = (_read_image(layout, 0, file, Problems()) for file in others)
+    unread = (_read_image(layout, 0, file, {}, Problems()) for file in others)
     if counts_from_zero(annotated, (image for image in unread if image is not None)):
         number = sum(len(image.boxes.corners) for image in annotated)
         problems.add(Problem.ZERO_BASED, str(layout.root), number)
@@ -63,7 +66,7 @@ def read_voc(
     folders = layout.image_folders()
     if images is not None:
         folders = [ImageFolder(pathlib.Path(images))]
-    return open_annotated(annotated, folders, layout.root, problems)
+    return open_annotated(annotated, folders, layout.root, problems, names)
 
 
 def voc_splits(folder: str | pathlib.Path) -> tuple[str, ...]:
@@ -76,7 +79,10 @@ def voc_splits(folder: str | pathlib.Path) -> tuple[str, ...]:
 
 
 def _read_images(
-    layout: VocLayout, files: Sequence[pathlib.Path], problems: Problems
+    layout: VocLayout,
+    files: Sequence[pathlib.Path],
+    names: dict[int, str],
+    problems: Problems,
 ) -> list[Annotated]:
     """The images of annotation files, with boxes as they are in the files.
 
@@ -84,19 +90,24 @@ def _read_images(
     images.
     """
     read = (
-        _read_image(layout, number, file, problems)
+        _read_image(layout, number, file, names, problems)
         for number, file in enumerate(files, start=1)
     )
     return [image for image in read if image is not None]
 
 
 def _read_image(
-    layout: VocLayout, number: int, file: pathlib.Path, problems: Problems
+    layout: VocLayout,
+    number: int,
+    file: pathlib.Path,
+    categories: dict[int, str],
+    problems: Problems,
 ) -> Annotated | None:
     """Reads the annotations of one image, or returns None if the file is not usable.
 
     An annotation file has the name of its image. That name comes before the element
-    `filename`, which is often outdated.
+    `filename`, which is often outdated. The names of categories are added to
+    `categories`.
     """
     root = _parse(file, problems)
     if root is None:
@@ -104,13 +115,16 @@ def _read_image(
     filename = (root.findtext("filename") or "").strip()
     path = pathlib.PurePosixPath(filename.replace("\\", "/"))
     names = layout.image_names(file, path.suffix if is_image_name(path) else ".jpg")
+    objects = list(root.iter("object"))
+    kinds = [(item.findtext("name") or "").strip() for item in objects]
+    categories |= {_number(kind): kind for kind in kinds if kind}
     height, width = (to_float(root.findtext(f"size/{s}")) for s in ("height", "width"))
     known = math.isfinite(height + width)
     return Annotated(
         image_id=number,
         names=(*names, filename) if filename else tuple(names),
         size=(int(height), int(width)) if known else None,
-        boxes=_read_boxes(list(root.iter("object")), names[0], problems),
+        boxes=_read_boxes(objects, kinds, names[0], problems),
     )
 
 
@@ -132,20 +146,27 @@ def _parse(file: pathlib.Path, problems: Problems) -> ElementTree.Element | None
 
 
 def _read_boxes(
-    objects: list[ElementTree.Element], where: str, problems: Problems
+    objects: list[ElementTree.Element],
+    kinds: list[str],
+    where: str,
+    problems: Problems,
 ) -> Boxes:
     """Reads the boxes of one image, and applies the rules that need no image file."""
     sides = ("xmin", "ymin", "xmax", "ymax")
-    names = [item.findtext("name") for item in objects]
     corners = [to_corners([i.findtext(f"bndbox/{s}") for s in sides]) for i in objects]
     boxes = Boxes(
         corners=np.array(corners).reshape(-1, 4),
         is_ignored=np.array([is_true(i.findtext("difficult")) for i in objects], bool),
         areas=np.zeros(len(objects)),
-        categories=np.array([names.index(name) for name in names], float),
+        categories=np.array([_number(kind) for kind in kinds], float),
     )
     # Corners are ordered before the shift, because only the upper left corner moves.
     return order_corners(drop_unreadable(boxes, where, problems), where, problems)
+
+
+def _number(name: str) -> int:
+    """A number for a category, which VOC gives none: equal in all files and splits."""
+    return zlib.crc32(name.encode(errors="surrogatepass")) if name else NO_CATEGORY
 
 
 def _shifted(image: Annotated) -> Annotated:

@@ -70,7 +70,7 @@ def read_yolo(
         )
         for number, name, lines in labelled
     ]
-    return open_annotated(annotated, [folder], layout.origin, problems)
+    return open_annotated(annotated, [folder], layout.origin, problems, classes.names)
 
 
 def yolo_splits(data: str | pathlib.Path) -> tuple[str, ...]:

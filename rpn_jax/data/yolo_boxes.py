@@ -63,8 +63,14 @@ class Classes:
 
     def __init__(self, data: DataYaml) -> None:
         self._known = data.num_classes or math.inf
+        self._unnamed: set[int] = set(range(data.num_classes))
+        self._names = dict(data.names)
         self._numbers = {name: number for number, name in data.names.items()}
-        self._next = _FIRST_OTHER
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The names by number; a class without a name has its number as text."""
+        return {n: str(n) for n in sorted(self._unnamed)} | self._names
 
     def number(self, text: str) -> tuple[int | None, Problem | None]:
         """The number of a class, or None; and the problem, or None if there is none.
@@ -76,13 +82,15 @@ class Classes:
             return self._numbers[text], None
         value = to_float(text)
         if math.isfinite(value) and value.is_integer():
+            self._unnamed.add(int(value))
             is_known = 0.0 <= value < self._known
             return int(value), None if is_known else Problem.UNKNOWN_CLASS
         if not math.isnan(value) or text.strip("+-").lower() == "nan":
             return None, Problem.BAD_CLASS
         # The new name gets a number, so that equal boxes of two names stay apart.
-        self._numbers[text], self._next = self._next, self._next + 1
-        return self._numbers[text], Problem.UNKNOWN_CLASS
+        number = self._numbers[text] = _FIRST_OTHER + len(self._names)
+        self._names[number] = text
+        return number, Problem.UNKNOWN_CLASS
 
 
 def to_boxes(

@@ -4,6 +4,7 @@ from ..tables import format_table as format_table
 from .coco_files import read_coco_results as read_coco_results
 from .coco_files import write_coco_results as write_coco_results
 from .recall import evaluate as evaluate
+from .recall_report import CategoryRecall as CategoryRecall
 from .recall_report import ImageProposals as ImageProposals
 from .recall_report import Recall as Recall
 from .recall_report import Report as Report

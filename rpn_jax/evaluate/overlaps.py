@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core._typing import Bool, Float, Int
-from ..data.image_source import GroundTruth
+from ..data.image_source import NO_CATEGORY, GroundTruth
 from .recall_report import IOU_THRESHOLDS, ImageProposals
 
 # Proposals below this IoU find nothing. The margin is larger than any rounding error,
@@ -21,11 +21,13 @@ class Objects(NamedTuple):
         boxes: `[o 4]` in pixels of the original image.
         areas: `[o]` in square pixels; they decide the size of the object.
         image: `[o]` index of the image.
+        category: `[o]` number of the category; `NO_CATEGORY` where it is not known.
     """
 
     boxes: Float[np.ndarray, "o 4"]
     areas: Float[np.ndarray, " o"]
     image: Int[np.ndarray, " o"]
+    category: Int[np.ndarray, " o"]
 
 
 class Candidates(NamedTuple):
@@ -113,8 +115,11 @@ def _of_image(
     object_row, candidate_row = np.nonzero(iou >= _LOWEST_IOU)
     rank = np.flatnonzero(is_candidate)
     areas = truth.areas[is_object].astype(float)
+    category = np.full(len(objects), NO_CATEGORY)
+    if truth.categories is not None:
+        category = truth.categories[is_object]
     return Overlaps(
-        Objects(objects, areas, np.full(len(objects), number)),
+        Objects(objects, areas, np.full(len(objects), number), category),
         Candidates(boxes[is_candidate], rank, np.full(len(rank), number)),
         Pairs(object_row, candidate_row, iou[object_row, candidate_row]),
     )
@@ -124,7 +129,7 @@ def _nothing() -> Overlaps:
     """No objects, so that there is something to concatenate without images."""
     boxes, numbers, index = np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)
     return Overlaps(
-        Objects(boxes, numbers, index),
+        Objects(boxes, numbers, index, index),
         Candidates(boxes, index, index),
         Pairs(index, index, numbers),
     )

@@ -6,22 +6,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..core._typing import Float, Int
+from ..data.categories import CategorySplit
 from ..data.image_source import GroundTruth
 from .coco_recall import count_by_coco
 from .detectron2_recall import count_by_detectron2
-from .overlaps import find_overlaps
+from .overlaps import Overlaps, find_overlaps
 from .recall_report import (
     CURVE_LIMITS,
+    CategoryRecall,
     ImageProposals,
     Recall,
     Report,
     checked,
     in_sizes,
 )
+from .seen_unseen import split_overlaps
 
 
 def evaluate(
-    truths: Sequence[GroundTruth], proposals: Sequence[ImageProposals]
+    truths: Sequence[GroundTruth],
+    proposals: Sequence[ImageProposals],
+    *,
+    split: CategorySplit | None = None,
 ) -> Report:
     """Computes the average recall of class-agnostic proposals.
 
@@ -32,6 +38,8 @@ def evaluate(
         truths: the ground truth of every image. Ignored regions need not be found.
         proposals: the proposals of the same images, in any order. An image may have
             none, or be missing. Only the best 1,000 proposals of an image count.
+        split: the categories whose recall is also counted separately, from
+            `data.split_categories`; None counts no category alone.
 
     Returns:
         Recall by IoU, by size of the object and by number of proposals.
@@ -55,7 +63,20 @@ def evaluate(
         num_images=len(truths),
         num_objects=num_objects,
         num_proposals=sum(len(image.scores) for image in proposals),
+        categories=() if split is None else _by_category(overlaps, split),
     )
+
+
+def _by_category(
+    overlaps: Overlaps, split: CategorySplit
+) -> tuple[CategoryRecall, ...]:
+    """The recall of each group of categories."""
+    groups = []
+    for name, of_group in split_overlaps(overlaps, split).items():
+        number = in_sizes(of_group.objects.areas).sum(axis=1)
+        recall = _recall(count_by_coco(of_group), number)
+        groups.append(CategoryRecall(name, recall, number))
+    return tuple(groups)
 
 
 def _recall(

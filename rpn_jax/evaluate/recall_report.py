@@ -108,6 +108,20 @@ class Recall(NamedTuple):
         return self.values[:, _position(size, tuple(SIZES), "size")].mean(axis=0)
 
 
+class CategoryRecall(NamedTuple):
+    """The recall of the objects of some categories.
+
+    Attributes:
+        name: what the categories have in common, such as `seen`.
+        coco: recall as COCO counts it.
+        num_objects: `[s]` number of objects in each of `SIZES`.
+    """
+
+    name: str
+    coco: Recall
+    num_objects: Int[np.ndarray, " s"]
+
+
 class Report(NamedTuple):
     """The result of `evaluate`.
 
@@ -120,6 +134,7 @@ class Report(NamedTuple):
         num_proposals: number of proposals in all images.
         unreadable: names of the images that could not be decoded. They count as images
             without proposals.
+        categories: the recall of groups of categories, if `evaluate` was given any.
     """
 
     coco: Recall
@@ -128,6 +143,7 @@ class Report(NamedTuple):
     num_objects: Int[np.ndarray, " s"]
     num_proposals: int
     unreadable: tuple[str, ...] = ()
+    categories: tuple[CategoryRecall, ...] = ()
 
     def table(self) -> str:
         """The recall at each of `LIMITS`, as a Markdown table with aligned columns.
@@ -140,6 +156,10 @@ class Report(NamedTuple):
         rows = [self._row(self.coco, name, "all", iou) for name, iou in ious]
         bounds = (("small", " (to 32² px)"), ("medium", " (to 96² px)"), ("large", ""))
         rows += [self._row(self.coco, f"AR {size}{end}", size) for size, end in bounds]
+        rows += [
+            _cells(group.coco, group.num_objects, f"AR {group.name}")
+            for group in self.categories
+        ]
         # Sizes without objects get no row here, because many of these ranges are empty
         # in a small data set.
         rows += [
@@ -153,11 +173,21 @@ class Report(NamedTuple):
         """The report as lists, numbers and strings, for JSON. NaN becomes None."""
         return {
             "num_images": self.num_images,
-            "num_objects": dict(zip(SIZES, self.num_objects.tolist(), strict=True)),
+            "num_objects": _by_size(self.num_objects),
             "num_proposals": self.num_proposals,
             "unreadable": list(self.unreadable),
             "coco": _summary(self.coco),
             "detectron2": _summary(self.detectron2),
+        } | ({"categories": self._category_dict()} if self.categories else {})
+
+    def _category_dict(self) -> dict[str, Any]:
+        """Number of objects and recall of every group of categories, for JSON."""
+        return {
+            group.name: {
+                "num_objects": _by_size(group.num_objects),
+                "coco": _summary(group.coco),
+            }
+            for group in self.categories
         }
 
     def _unreadable_line(self) -> str:
@@ -172,11 +202,25 @@ class Report(NamedTuple):
     def _row(
         self, recall: Recall, name: str, size: str, iou: float | None = None
     ) -> list[str]:
-        """A row of the table: a name, the number of objects, and recall by limit."""
-        shares = [recall.average(limit, size=size, iou=iou) for limit in LIMITS]
-        number = self.num_objects[tuple(SIZES).index(size)]
-        cells = ["-" if np.isnan(share) else f"{share:.3f}" for share in shares]
-        return [name, f"{number:,}", *cells]
+        return _cells(recall, self.num_objects, name, size, iou)
+
+
+def _cells(
+    recall: Recall,
+    num_objects: Int[np.ndarray, " s"],
+    name: str,
+    size: str = "all",
+    iou: float | None = None,
+) -> list[str]:
+    """A row of the table: a name, the number of objects, and recall by limit."""
+    shares = [recall.average(limit, size=size, iou=iou) for limit in LIMITS]
+    number = num_objects[tuple(SIZES).index(size)]
+    cells = ["-" if np.isnan(share) else f"{share:.3f}" for share in shares]
+    return [name, f"{number:,}", *cells]
+
+
+def _by_size(num_objects: Int[np.ndarray, " s"]) -> dict[str, int]:
+    return dict(zip(SIZES, num_objects.tolist(), strict=True))
 
 
 def _summary(recall: Recall) -> dict[str, Any]:

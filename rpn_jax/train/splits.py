@@ -3,7 +3,17 @@
 import logging
 from typing import NamedTuple
 
-from ..data import ImageSource, data_splits, is_endless, open_source, split_source
+from ..data import (
+    ImageSource,
+    check_categories,
+    data_splits,
+    is_endless,
+    only_evaluated,
+    only_seen,
+    open_source,
+    split_categories,
+    split_source,
+)
 from .train_config import TrainConfig
 
 _logger = logging.getLogger(__name__)
@@ -38,12 +48,28 @@ def open_sources(config: TrainConfig) -> Sources:
         config: the settings; `TrainConfig.val_data` explains the validation images.
 
     Returns:
-        Both sets. They share no image unless the configuration names a set twice.
+        Both sets, with objects of the categories that `config` names. They share no
+        image unless the configuration names a set twice.
 
     Raises:
         ValueError: the data cannot be read, or it is not clear which part to train on;
             the message says where.
     """
+    sources = _open_all(config)
+    train, test = config.train_categories, config.test_categories
+    for wanted in (train, test):
+        check_categories(wanted, sources)
+    of_train, of_val = (split_categories(s.categories, train, test) for s in sources)
+    if of_train is None or of_val is None:
+        return sources
+    return Sources(
+        only_seen(sources.train, of_train, config.other_categories),
+        only_evaluated(sources.val, of_val),
+    )
+
+
+def _open_all(config: TrainConfig) -> Sources:
+    """Opens the images with the objects of all categories."""
     split = config.split or _train_split(config.data)
     train = open_source(
         config.data, images=config.images, split=split, seed=config.seed

@@ -58,6 +58,14 @@ class TrainConfig:
         val_images: folder of the images of `val_data`; None uses `images`.
         val_split: split of a VOC or YOLO set to evaluate on. None uses `val`, `valid`
             or `validation`, and for `val_data` also `test`.
+        train_categories: names or numbers of the categories to train on; None takes all
+            but `test_categories`. VOC has no numbers. The recall of these and of the
+            other categories is counted separately.
+        test_categories: names or numbers of the categories that are held out of
+            training. None takes all but `train_categories`. Objects of neither are
+            ignored regions in the evaluation.
+        other_categories: what objects that are not trained on are in training:
+            `"background"`, as in OLN, or `"ignored"` regions.
         preset: reference system whose rules are used. None uses `pyramid` for a
             backbone with a pyramid, `detectron2_c4` for C4, `jwyang_vgg16` for VGG16.
         backbone: network that computes the feature maps. None uses `tiny_fpn` for
@@ -101,6 +109,9 @@ class TrainConfig:
     val_data: str | None = None
     val_images: str | None = None
     val_split: str | None = None
+    train_categories: tuple[str, ...] | None = None
+    test_categories: tuple[str, ...] | None = None
+    other_categories: Literal["background", "ignored"] = "background"
     preset: Preset | None = None
     backbone: BackboneName | None = None
     init_weights: str | None = None
