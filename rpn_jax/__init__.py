@@ -40,9 +40,9 @@ with _install_import_hook("rpn_jax", _BEARTYPE):
     from .core.rpn import TrainOutput as TrainOutput
     from .core.rpn import compute_losses as compute_losses
     from .core.rpn import compute_proposals as compute_proposals
+    from .core.samplers import sample_anchors as sample_anchors
     from .core.targets import Samples as Samples
     from .core.targets import Targets as Targets
     from .core.targets import assign_targets as assign_targets
     from .core.targets import count_degenerate as count_degenerate
-    from .core.targets import sample_anchors as sample_anchors
     from .core.targets import sample_targets as sample_targets

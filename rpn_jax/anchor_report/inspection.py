@@ -32,7 +32,8 @@ def inspect_anchors(
     Args:
         images: the objects of every image, as `scaled` makes them.
         anchors: the shapes and spacing of the anchors.
-        targets: the rules that match anchors with boxes.
+        targets: the rules that match anchors with boxes. There are no predictions yet,
+            so `max_iou` takes the place of an assigner that reads them.
         feature_shapes: maps a padded size to `(height, width)` of every level; None
             divides by the strides and rounds up.
         max_matched_images: the largest number of images to match.
@@ -40,6 +41,7 @@ def inspect_anchors(
     Returns:
         The report. Without any box it is empty and has no suggestion.
     """
+    targets = targets.before_training()
     # Images without objects count as images, but have nothing to measure.
     shapes_of = feature_shapes or _divider(anchors)
     num_images = len(images)

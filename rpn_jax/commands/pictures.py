@@ -17,7 +17,8 @@ from .. import plot
 from ..atomic_file import replace_file
 from ..core.config import RPNConfig
 from ..core.matching.match import match_anchors
-from ..core.targets import sample_anchors
+from ..core.output import objectness_logits
+from ..core.samplers import sample_matches
 from ..data import Batch, ImageSource, PipelineConfig, train_batches
 from ..evaluate import ImageProposals, Report
 from ..models import RPN, grid_for
@@ -121,6 +122,10 @@ def _plot_labels(
     batch = _batch_with_objects(source, pipeline, seed)
     image, boxes = batch.images[0], batch.gt_boxes[0]
     grid = grid_for(model, config.anchors, image.shape[:2])
+    predictions = None
+    if config.targets.reads_predictions:
+        output = model(batch.images, batch.image_sizes)
+        predictions = jax.tree.map(lambda x: x[0], output)
     # Training uses the same functions, so the picture shows the labels of the losses.
     matches = match_anchors(
         grid,
@@ -128,14 +133,16 @@ def _plot_labels(
         batch.gt_valid[0],
         batch.image_sizes[0],
         gt_ignore=batch.gt_ignore[0],
+        predictions=predictions,
         config=config.targets,
     )
-    sampled = sample_anchors(
-        jax.random.key(seed),
-        matches.labels,
-        num_samples=config.targets.num_samples,
-        positive_fraction=config.targets.positive_fraction,
+    logits = None if predictions is None else objectness_logits(predictions)
+    index, labels = sample_matches(
+        jax.random.key(seed), matches, logits=logits, config=config.targets
     )
+    sampled = np.full(len(grid), -1, np.int32)
+    is_sample = np.asarray(labels) >= 0
+    sampled[np.asarray(index)[is_sample]] = np.asarray(labels)[is_sample]
     objects = boxes[batch.gt_valid[0] & ~batch.gt_ignore[0]]
     return plot.plot_labels(image, grid, matches, objects, sampled=sampled)
 

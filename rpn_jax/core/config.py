@@ -8,90 +8,10 @@ from ._checks import require
 from ._typing import DeltaWeights
 from .anchor_config import AnchorConfig
 from .loss_config import LossConfig as LossConfig
-
-ForceMatch = Literal["ties", "first", "none"]
+from .target_config import TargetConfig as TargetConfig
 
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 _SHARED = ("pixel_offset", "delta_weights", "num_samples")  # by all stages
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TargetConfig:
-    """How anchors are labelled, sampled and given a box to regress to.
-
-    `pixel_offset`, `delta_weights` and `num_samples` are set here for all stages: an
-    `RPNConfig` passes them on to its losses and proposals.
-
-    Attributes:
-        positive_iou: an anchor is positive if its IoU with some box is at least this.
-        negative_iou: an anchor is negative if its IoU with every box is below this.
-        force_match: which anchors a box forces positive although their IoU is below
-            `positive_iou`: `"ties"`, all that share the box's best IoU; `"first"`, the
-            one with the lowest index among those; or `"none"`. A best IoU of 0 forces
-            nothing.
-        min_force_iou: a box whose best IoU is below this forces nothing; 0.3 in
-            mmdetection.
-        retarget_forced: assigns a forced anchor to the box that forced it (the last one
-            if there are several) instead of the box with the highest IoU. mmdetection
-            and TensorFlow do.
-        clobber_positives: lets `negative_iou` overrule forced matches, as
-            `RPN_CLOBBER_POSITIVES` of py-faster-rcnn does.
-        allowed_border: number of pixels by which an anchor may extend beyond the image
-            before it is ignored; None keeps all anchors. Negative values shrink the
-            image. jwyang and py-faster-rcnn use 0.
-        border_after_matching: applies `allowed_border` after matching, as detectron2
-            does, so a box may lose the anchors that it forced. False applies it before.
-        ignore_padding: ignores the anchors of cells that begin beyond the image.
-        ignore_iof: ignores every anchor whose intersection with an ignored region is
-            more than this share of the foreground. None gives ignored regions no
-            effect. If the data has crowds and this is None, `rpn-jax train` sets 0.5
-            and says so; a value that was set is kept, and `--no-ignore-crowds` keeps
-            None.
-        ignore_wrt_candidates: which area is the foreground of `ignore_iof`: the
-            anchor's (True) or the ignored region's (False).
-        num_samples: number of anchors per image that the losses see.
-        positive_fraction: largest share of positives among them.
-        pixel_offset: added to `x1 - x0` to get the width; 1.0 in the legacy inclusive
-            convention of py-faster-rcnn and jwyang.
-        delta_weights: factors of the encoded `(dx, dy, dw, dh)`; `BBOX_REG_WEIGHTS` of
-            detectron2.
-    """
-
-    positive_iou: float = 0.7
-    negative_iou: float = 0.3
-    force_match: ForceMatch = "ties"
-    min_force_iou: float = 0.0
-    retarget_forced: bool = False
-    clobber_positives: bool = False
-    allowed_border: float | None = None
-    border_after_matching: bool = False
-    ignore_padding: bool = False
-    ignore_iof: float | None = None
-    ignore_wrt_candidates: bool = True
-    num_samples: int = 256
-    positive_fraction: float = 0.5
-    pixel_offset: float = 0.0
-    delta_weights: DeltaWeights = (1.0, 1.0, 1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        require(
-            0.0 <= self.negative_iou <= self.positive_iou <= 1.0,
-            "TargetConfig needs 0 <= negative_iou <= positive_iou <= 1, got "
-            f"{self.negative_iou} and {self.positive_iou}.",
-        )
-        require(
-            0.0 <= self.min_force_iou <= 1.0,
-            f"TargetConfig needs min_force_iou in [0, 1], got {self.min_force_iou}.",
-        )
-        require(
-            self.ignore_iof is None or 0.0 <= self.ignore_iof <= 1.0,
-            f"TargetConfig needs ignore_iof in [0, 1] or None, got {self.ignore_iof}.",
-        )
-        require(
-            self.num_samples >= 1 and 0.0 <= self.positive_fraction <= 1.0,
-            "TargetConfig needs num_samples >= 1 and positive_fraction in [0, 1], got "
-            f"{self.num_samples} and {self.positive_fraction}.",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

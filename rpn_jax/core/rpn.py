@@ -79,7 +79,7 @@ def compute_losses(
     # Folded as a key of threefry, since other generators differ under `vmap`.
     base_key = threefry_key(key)
 
-    def sample(index, boxes, valid, size, ignore):
+    def sample(index, boxes, valid, size, ignore, predictions):
         key_of_image = jax.random.fold_in(base_key, index)
         return sample_targets(
             key_of_image,
@@ -88,14 +88,25 @@ def compute_losses(
             valid,
             size,
             gt_ignore=ignore,
+            predictions=predictions,
             config=config.targets,
         )
 
-    # Sample first, then predict at the sampled anchors only.
+    # Sample first, then predict at the sampled anchors only. If the rules read the
+    # predictions, or the head cannot predict at a few anchors, predict everywhere once.
+    needed = config.targets.reads_predictions
+    everywhere = None
+    if needed or not isinstance(head, RPNHead):
+        everywhere = head(features)
     samples = jax.vmap(sample)(
-        jnp.asarray(image_index), gt_boxes, gt_valid, image_sizes, gt_ignore
+        jnp.asarray(image_index),
+        gt_boxes,
+        gt_valid,
+        image_sizes,
+        gt_ignore,
+        everywhere if needed else None,
     )
-    output = _predict(head, features, anchors, samples.anchor_index)
+    output = _predict(head, features, anchors, samples.anchor_index, everywhere)
     boxes = jax.vmap(anchors.take)(samples.anchor_index)
     return TrainOutput(
         losses=rpn_loss(output, samples.targets, anchors=boxes, config=config.losses),
@@ -140,12 +151,14 @@ def _predict(
     features: Sequence[Float[jax.Array, "b _ _ c"]],
     anchors: AnchorGrid,
     index: Int[jax.Array, "b k"],
+    everywhere: RPNOutput | None,
 ) -> RPNOutput:
-    """The predictions for a few anchors of each image."""
-    if isinstance(head, RPNHead):
+    """The predictions for a few anchors of each image, from all of them if given."""
+    if everywhere is None and isinstance(head, RPNHead):
         return head.at(features, anchors, index)
+    output = head(features) if everywhere is None else everywhere
     return jax.vmap(lambda output, rows: jax.tree.map(lambda x: x[rows], output))(
-        head(features), index
+        output, index
     )
 
 

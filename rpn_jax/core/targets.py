@@ -9,13 +9,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Bool, Float, ImageSize, Int, PRNGKey, UInt32
+from ._typing import Array, Bool, Float, ImageSize, Int, PRNGKey
 from .anchors import AnchorGrid, Anchors
 from .boxes import encode_boxes, is_proper, pairwise_iou
 from .config import TargetConfig
-from .keys import threefry_key
 from .matching.ground_truth import split_ground_truth
 from .matching.match import Matches, match
+from .matching.predicted import checked_predictions
+from .output import RPNOutput, objectness_logits
+from .samplers import sample_matches
 
 
 class Targets(NamedTuple):
@@ -49,36 +51,6 @@ class Samples(NamedTuple):
     gt_index: Int[jax.Array, " k"]
 
 
-def sample_anchors(
-    key: PRNGKey,
-    labels: Int[Array, " n"],
-    *,
-    num_samples: int = 256,
-    positive_fraction: float = 0.5,
-) -> Int[jax.Array, " n"]:
-    """Keeps a random subset of the labels and sets the others to -1.
-
-    The sample is uniform without replacement. It has up to
-    `num_samples * positive_fraction` positives; negatives fill it up to `num_samples`,
-    as long as there are any. See Sec. 3.1.3 of "Faster R-CNN" by Ren et al.
-    (https://arxiv.org/abs/1506.01497).
-
-    Args:
-        key: the random key. The same key gives the same sample, alone or under `vmap`,
-            on any backend.
-        labels: 1, 0 or -1 for every anchor.
-        num_samples: number of labels to keep.
-        positive_fraction: largest share of positives among them.
-
-    Returns:
-        The labels, with -1 for every anchor that was not sampled.
-    """
-    index, sampled = _sample(key, labels, num_samples, positive_fraction)
-    # The index of an empty row is put out of bounds, so that it is dropped.
-    row = jnp.where(sampled >= 0, index, labels.shape[0])
-    return jnp.full(labels.shape, -1, jnp.int32).at[row].set(sampled, mode="drop")
-
-
 def assign_targets(
     key: PRNGKey,
     anchors: Anchors,
@@ -87,6 +59,7 @@ def assign_targets(
     image_size: ImageSize | None = None,
     *,
     gt_ignore: Bool[Array, " m"] | None = None,
+    predictions: RPNOutput | None = None,
     config: TargetConfig = TargetConfig(),
 ) -> Targets:
     """Matches, samples and encodes: makes the targets that the losses of an image need.
@@ -99,6 +72,8 @@ def assign_targets(
         image_size: `(height, width)` of the image without its padding. It is needed if
             `config` has an `allowed_border` or `ignore_padding`.
         gt_ignore: which of the valid rows are ignored regions instead of objects.
+        predictions: what the head predicts for all anchors of the image, if the
+            assigner or a sampler of `config` reads it. No gradient passes through them.
         config: the rules.
 
     Returns:
@@ -106,10 +81,18 @@ def assign_targets(
         images without boxes.
 
     Raises:
-        ValueError: `config` needs an `image_size` or an `AnchorGrid`, and got none.
+        ValueError: `config` needs an `image_size`, an `AnchorGrid` or `predictions`,
+            and got none.
     """
     index, (labels, deltas), _ = sample_targets(
-        key, anchors, gt_boxes, gt_valid, image_size, gt_ignore=gt_ignore, config=config
+        key,
+        anchors,
+        gt_boxes,
+        gt_valid,
+        image_size,
+        gt_ignore=gt_ignore,
+        predictions=predictions,
+        config=config,
     )
     # The index of an empty row is put out of bounds, so that it is dropped.
     row = jnp.where(labels >= 0, index, len(anchors))
@@ -129,6 +112,7 @@ def sample_targets(
     image_size: ImageSize | None = None,
     *,
     gt_ignore: Bool[Array, " m"] | None = None,
+    predictions: RPNOutput | None = None,
     config: TargetConfig = TargetConfig(),
 ) -> Samples:
     """Does what `assign_targets` does, and returns the sampled anchors alone.
@@ -137,10 +121,21 @@ def sample_targets(
     does. The arguments and the errors are those of `assign_targets`.
     """
     gt = split_ground_truth(gt_boxes, gt_valid, gt_ignore, config)
-    matches = match(anchors, gt, image_size, config=config, floor=config.negative_iou)
-    index, labels = _sample(
-        key, matches.labels, config.num_samples, config.positive_fraction
+    samplers = (config.positive_sampler, config.negative_sampler)
+    matches = match(
+        anchors,
+        gt,
+        image_size,
+        predictions=predictions,
+        config=config,
+        is_exact="instance_balanced" in samplers or "iou_balanced" in samplers,
     )
+    logits = None
+    if "hardest" in samplers:
+        logits = objectness_logits(
+            checked_predictions(predictions, len(anchors), config)
+        )
+    index, labels = sample_matches(key, matches, logits=logits, config=config)
     if isinstance(anchors, AnchorGrid):
         boxes = anchors.take(index)
     else:
@@ -202,68 +197,6 @@ def has_anchor(matches: Matches, num_rows: int) -> Bool[jax.Array, " m"]:
     return no_row.at[matches.gt_index].max(matches.labels == 1, mode="drop")
 
 
-def _sample(
-    key: PRNGKey, labels: Int[Array, " n"], num_samples: int, positive_fraction: float
-) -> tuple[Int[jax.Array, " k"], Int[jax.Array, " k"]]:
-    """Index and label of the sampled anchors; 0 and -1 in empty rows."""
-    labels = jax.lax.stop_gradient(jnp.asarray(labels))
-    num_anchors = labels.shape[0]
-    # The anchors of highest random priority are a uniform sample. Negatives take the
-    # places that positives leave.
-    priority = _priorities(key, num_anchors)
-    max_positives = min(int(num_samples * positive_fraction), num_anchors)
-    max_negatives = min(num_samples, num_anchors)
-    positives, num_positives = _highest(priority, labels == 1, max_positives)
-    negatives, num_negatives = _highest(priority, labels == 0, max_negatives)
-    num_negatives = jnp.minimum(num_negatives, num_samples - num_positives)
-    # Both in one list: the negatives are written from row `num_positives` on, over the
-    # unused end of the positives.
-    index = jnp.zeros(max_positives + max_negatives, jnp.int32)
-    index = index.at[:max_positives].set(positives)
-    index = jax.lax.dynamic_update_slice(index, negatives, (num_positives,))
-    index = index[:max_negatives]
-    # The label of a row follows from its place in the list.
-    rows = jnp.arange(max_negatives, dtype=jnp.int32)
-    is_negative = rows < num_positives + num_negatives
-    sampled = jnp.where(rows < num_positives, 1, jnp.where(is_negative, 0, -1))
-    return jnp.where(sampled >= 0, index, 0), sampled.astype(jnp.int32)
-
-
-def _highest(
-    priority: Float[jax.Array, " n"], mask: Bool[jax.Array, " n"], count: int
-) -> tuple[Int[jax.Array, " k"], Int[jax.Array, ""]]:
-    """The set rows of highest priority, best first, and the number of them."""
-    chosen, index = jax.lax.top_k(jnp.where(mask, priority, -1.0), count)
-    return index, jnp.sum(chosen >= 0.0, dtype=jnp.int32)
-
-
-def _priorities(key: PRNGKey, count: int) -> Float[jax.Array, " n"]:
-    """A random integer in `[0, 2 ** 24)` for every anchor, as float32.
-
-    Counters pass through two rounds of a keyed mixer. For 268,569 anchors on two CPU
-    cores this takes 1.5 ms, where `jax.random.bits` takes 9.7 ms.
-    """
-    first, second = jax.random.bits(threefry_key(key), (2,), jnp.uint32)
-    counter = jnp.arange(count, dtype=jnp.uint32)
-    # Each round gets a word of the key, so that another key gives another order and not
-    # the same one shifted.
-    mixed = _mix(_mix(counter ^ first) + second)
-    # float32 represents integers up to 2 ** 24 exactly, and `top_k` is fast on it.
-    return (mixed >> 8).astype(jnp.float32)
-
-
-def _mix(x: UInt32[jax.Array, " n"]) -> UInt32[jax.Array, " n"]:
-    """Scrambles the bits of each integer; different integers stay different.
-
-    This is "lowbias32" of Chris Wellons, whose bits pass avalanche tests
-    (https://nullprogram.com/blog/2018/07/31/).
-    """
-    # A shift carries high bits to low ones, and a multiplication low bits to high ones.
-    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
-    x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
-    return x ^ (x >> 15)
-
-
 def _regression_rows(
     gt_index: Int[jax.Array, " k"],
     anchors: Float[jax.Array, "k 4"],
@@ -272,12 +205,12 @@ def _regression_rows(
 ) -> Int[jax.Array, " k"]:
     """Row of the object that each sampled positive regresses to."""
     # Labels are needed for all anchors, but boxes for the sampled ones alone. `match`
-    # therefore ran with `floor=config.negative_iou`, which is faster: below the floor
-    # its `gt_index` need not be exact. A positive below the floor is one that a box
-    # forced. Under `retarget_forced`, `match` gives such an anchor the box that forced
-    # it, which is exact at any IoU. Without it, the anchor belongs to the box that it
+    # therefore ran with `is_exact=False`, which is faster: where an IoU is below the
+    # threshold of negatives, its `gt_index` need not be exact. A positive with such an
+    # IoU is one that a box forced. Under `retarget_forced`, `match` gives it the box
+    # that forced it, which is exact. Without it, the anchor belongs to the box that it
     # overlaps most, and that box has to be found here.
-    if config.retarget_forced:
+    if config.assigner != "max_iou" or config.retarget_forced:
         return gt_index
     return _largest_overlap(anchors, objects, config.pixel_offset)
 

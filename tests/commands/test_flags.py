@@ -132,3 +132,38 @@ def test_the_help_shows_the_sizes_for_the_data_that_is_given(capsys):
     text = _help(["--data", "set.json"], capsys)
     assert "demands it. (default: 480)" in text
     assert "for other data)" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("assigner atss atss.top-k 5", ("atss", 5)),
+        ("assigner task_aligned task_aligned.beta 2", ("task_aligned", 2.0)),
+        ("assigner sim_ota sim_ota.center-radius 1.5", ("sim_ota", 1.5)),
+        ("assigner region region.ignore-ratio 0.4", ("region", 0.4)),
+        ("assigner centerness centerness.positive-iou 0.2", ("centerness", 0.2)),
+    ],
+)
+def test_every_assigner_is_a_flag_that_is_saved_and_read_again(
+    given, expected, tmp_path
+):
+    words = given.split()
+    names = [f"--rpn.targets.{x.replace('_', '-')}" for x in words[::2]]
+    pairs = zip(names, words[1::2], strict=True)
+    config = flags.parse_training([x for pair in pairs for x in pair])
+    assert config.rpn is not None
+    targets = config.rpn.targets
+    field = words[2].split(".")[1].replace("-", "_")
+    rule = getattr(targets, expected[0])
+    assert (targets.assigner, getattr(rule, field)) == expected
+    write_config(config, tmp_path / "config.json")
+    assert read_config(TrainConfig, tmp_path / "config.json") == config
+
+
+def test_samplers_are_flags():
+    given = ["--rpn.targets.positive-sampler", "instance_balanced"]
+    given += ["--rpn.targets.negative-sampler", "iou_balanced"]
+    config = flags.parse_training([*given, "--rpn.targets.iou-balance.num-bins", "5"])
+    assert config.rpn is not None
+    assert config.rpn.targets.positive_sampler == "instance_balanced"
+    assert config.rpn.targets.iou_balance.num_bins == 5

@@ -10,7 +10,16 @@ import pytest
 
 import rpn_jax
 from rpn_jax import AnchorConfig, LossConfig, ProposalConfig, RPNConfig, TargetConfig
+from rpn_jax.core.rule_configs import (
+    AtssConfig,
+    CenternessConfig,
+    IouBalanceConfig,
+    RegionConfig,
+    SimOTAConfig,
+    TaskAlignedConfig,
+)
 
+FAR, BINS = SimOTAConfig(center_radius=9.0), IouBalanceConfig(num_bins=2)
 ALL = [AnchorConfig, TargetConfig, LossConfig, ProposalConfig, RPNConfig]
 EVERY_CONFIG = pytest.mark.parametrize("config", ALL)
 
@@ -110,6 +119,20 @@ def test_equal_sizes_on_different_levels_are_no_equal_anchors():
         (TargetConfig, {"ignore_iof": -1.0}, "ignore_iof"),
         (TargetConfig, {"num_samples": 0}, "num_samples"),
         (TargetConfig, {"positive_fraction": 1.1}, "positive_fraction"),
+        (TargetConfig, {"atss": AtssConfig(top_k=5)}, 'needs assigner="atss"'),
+        (TargetConfig, {"assigner": "region", "sim_ota": FAR}, 'assigner="sim_ota"'),
+        (TargetConfig, {"iou_balance": BINS}, 'negative_sampler="iou_balanced"'),
+        (
+            TargetConfig,
+            {"assigner": "centerness", "negative_sampler": "iou_balanced"},
+            "another negative_sampler",
+        ),
+        (AtssConfig, {"top_k": 0}, "top_k"),
+        (TaskAlignedConfig, {"alpha": -1.0}, "alpha"),
+        (SimOTAConfig, {"center_radius": 0.0}, "center_radius"),
+        (RegionConfig, {"center_ratio": 0.6}, "center_ratio"),
+        (CenternessConfig, {"negative_iou": 0.4}, "negative_iou"),
+        (IouBalanceConfig, {"num_bins": 0}, "num_bins"),
         (LossConfig, {"num_samples": 0}, "num_samples"),
         (LossConfig, {"beta": -1.0}, "beta"),
         (LossConfig, {"beta": float("inf")}, "beta"),
@@ -145,6 +168,8 @@ def test_settings_without_a_meaning_are_refused_by_name(config, settings, named)
         (AnchorConfig, {"rounding": "up"}),
         (AnchorConfig, {"cell_order": "random"}),
         (TargetConfig, {"force_match": "all"}),
+        (TargetConfig, {"assigner": "nearest"}),
+        (TargetConfig, {"negative_sampler": "instance_balanced"}),
         (LossConfig, {"normalizer": "mean"}),
         (LossConfig, {"box_loss": "l2"}),
         (LossConfig, {"objectness": "oln"}),

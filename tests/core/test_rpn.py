@@ -199,3 +199,40 @@ def test_a_few_steps_of_descent_lower_the_loss():
         value, parameters = step(parameters)
         values.append(value)
     assert values[-1] < 0.8 * values[0]
+
+
+def test_rules_that_read_predictions_get_them_from_one_forward_pass():
+    rules = dataclasses.replace(
+        CONFIG.targets, assigner="sim_ota", negative_sampler="hardest"
+    )
+    config = dataclasses.replace(CONFIG, targets=rules)
+    features, calls = [jnp.asarray(x) for x in FEATURES], []
+
+    def head(features):
+        calls.append(1)
+        return HEAD(features)
+
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def short(features):
+        key = jax.random.key(0)
+        out = compute_losses(head, key, features, GRID, BOXES, VALID, config=config)
+        return out.losses.total, out.metrics
+
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def by_parts(features):
+        output = HEAD(features)
+
+        def assign(index, boxes, valid, of_image):
+            key = jax.random.fold_in(jax.random.key(0), index)
+            return rpn_jax.assign_targets(
+                key, GRID, boxes, valid, predictions=of_image, config=rules
+            )
+
+        targets = jax.vmap(assign)(jnp.arange(3), BOXES, VALID, output)
+        losses = rpn_jax.rpn_loss(output, targets, config=config.losses)
+        return losses.total, rpn_metrics(output, targets)
+
+    (actual, expected) = (jax.jit(form)(features) for form in (short, by_parts))
+    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-7)
+    assert actual[0][1].num_positive > 0
+    assert calls == [1]

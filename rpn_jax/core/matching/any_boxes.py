@@ -30,11 +30,8 @@ def associate_boxes(
         gt: objects and ignored regions.
         config: the rules.
     """
-    is_kept = inside
+    is_kept = kept_boxes(anchors, inside, gt, config=config)
     boxes = finite_boxes(jax.lax.stop_gradient(jnp.asarray(anchors)))
-    if gt.ignored is not None and config.ignore_iof is not None:
-        share = _largest_share(boxes, gt.ignored, config)
-        is_kept &= share <= config.ignore_iof
     anchor_areas = area(boxes, pixel_offset=config.pixel_offset)
 
     def visit(found, row):
@@ -58,6 +55,20 @@ def associate_boxes(
     nothing = Association(no_iou, no_index, no_index - 1, is_kept)
     rows = jnp.arange(gt.objects.shape[0], dtype=jnp.int32)
     return jax.lax.scan(visit, nothing, (rows, gt.objects))[0]
+
+
+def kept_boxes(
+    anchors: Float[Array, "n 4"],
+    inside: Bool[jax.Array, " n"],
+    gt: MatchBoxes,
+    *,
+    config: TargetConfig,
+) -> Bool[jax.Array, " n"]:
+    """Which anchors take part; the arguments are those of `associate_boxes`."""
+    if gt.ignored is None or config.ignore_iof is None:
+        return inside
+    boxes = finite_boxes(jax.lax.stop_gradient(jnp.asarray(anchors)))
+    return inside & (_largest_share(boxes, gt.ignored, config) <= config.ignore_iof)
 
 
 def _largest_share(

@@ -1,10 +1,31 @@
-"""What every form of matching returns."""
+"""What rules and forms of matching return."""
 
 from typing import NamedTuple
 
 import jax
 
 from .._typing import Bool, Float, Int
+
+
+class Matches(NamedTuple):
+    """For each anchor, its label and the box it should regress to.
+
+    Attributes:
+        labels: `[n]` 1 positive, 0 negative, -1 ignored.
+        gt_index: `[n]` row of the box that a positive regresses to. Under `"max_iou"`
+            and `"centerness"`, all anchors have the row of the box with the highest
+            IoU, the lowest row on ties; 0 if they overlap none. Under
+            `retarget_forced`, a forced anchor has the row of the box that forced it.
+            Under the other rules, anchors that are not positive have 0.
+        max_iou: `[n]` the highest IoU with any box, also of anchors that are not
+            positive; 0 for an anchor that was dropped before matching. It is the IoU of
+            the anchor, or of the predicted box under a rule that reads predictions.
+            Under `"centerness"`, it is the centerness of the anchor in its box instead.
+    """
+
+    labels: Int[jax.Array, " n"]
+    gt_index: Int[jax.Array, " n"]
+    max_iou: Float[jax.Array, " n"]
 
 
 class Association(NamedTuple):

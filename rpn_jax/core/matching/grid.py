@@ -60,6 +60,20 @@ def associate_grid(
     )
 
 
+def kept_in_grid(
+    anchors: AnchorGrid,
+    gt: MatchBoxes,
+    image_size: ImageSize | None,
+    *,
+    config: TargetConfig,
+) -> Bool[jax.Array, " n"]:
+    """Which anchors take part; the arguments are those of `associate_grid`."""
+    fits, is_kept = _fit_levels(anchors, gt.objects, image_size, config)
+    if gt.ignored is not None:
+        is_kept = keep_outside(is_kept, fits, gt.ignored, config)
+    return flatten_levels(is_kept)
+
+
 def grid_inside(
     anchors: AnchorGrid, image_size: ImageSize | None, border: float | None
 ) -> Bool[jax.Array, " n"]:

@@ -1,34 +1,23 @@
 """Matching: the label of every anchor, from its overlaps with the ground truth."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from .._typing import Array, Bool, Float, ImageSize, Int
 from ..anchors import AnchorGrid, Anchors
 from ..config import TargetConfig
-from .any_boxes import associate_boxes
+from ..output import RPNOutput
+from .any_boxes import associate_boxes, kept_boxes
 from .association import Association
-from .grid import associate_grid, grid_inside
+from .association import Matches as Matches
+from .atss import match_atss
+from .centerness import overlap_rules, with_centerness
+from .grid import associate_grid, grid_inside, kept_in_grid
 from .ground_truth import MatchBoxes, split_ground_truth
-
-
-class Matches(NamedTuple):
-    """For each anchor, its label and the box it should regress to.
-
-    Attributes:
-        labels: `[n]` 1 positive, 0 negative, -1 ignored.
-        gt_index: `[n]` row of the box with the highest IoU, the lowest row on ties; 0
-            if the anchor overlaps none. Under `retarget_forced`, a forced anchor has
-            the row of the box that forced it.
-        max_iou: `[n]` the highest IoU with any box; 0 for an anchor that was dropped
-            before matching.
-    """
-
-    labels: Int[jax.Array, " n"]
-    gt_index: Int[jax.Array, " n"]
-    max_iou: Float[jax.Array, " n"]
+from .predicted import read_predictions
+from .region import match_regions
+from .sim_ota import match_sim_ota
+from .task_aligned import match_task_aligned
 
 
 def match_anchors(
@@ -38,14 +27,16 @@ def match_anchors(
     image_size: ImageSize | None = None,
     *,
     gt_ignore: Bool[Array, " m"] | None = None,
+    predictions: RPNOutput | None = None,
     config: TargetConfig = TargetConfig(),
 ) -> Matches:
-    """Labels every anchor of an image by its overlap with the ground truth.
+    """Labels every anchor of an image by the ground truth.
 
-    An anchor is positive if its IoU with some box is at least `config.positive_iou`,
-    and negative if its IoU with every box is below `config.negative_iou`. Every box
-    also forces its best anchors positive: Sec. 3.1.2 of "Faster R-CNN" by Ren et al.
-    (https://arxiv.org/abs/1506.01497). `TargetConfig` has the rules of other systems.
+    By default, an anchor is positive if its IoU with some box is at least
+    `config.positive_iou`, and negative if its IoU with every box is below
+    `config.negative_iou`. Every box also forces its best anchors positive: Sec. 3.1.2
+    of "Faster R-CNN" by Ren et al. (https://arxiv.org/abs/1506.01497). `TargetConfig`
+    has the rules of other systems, and `config.assigner` names other rules altogether.
     No array of anchors times boxes is stored.
 
     Args:
@@ -55,6 +46,9 @@ def match_anchors(
         image_size: `(height, width)` of the image without its padding. It is needed if
             `config` has an `allowed_border` or `ignore_padding`.
         gt_ignore: which of the valid rows are ignored regions instead of objects.
+        predictions: what the head predicts for all anchors of the image, if
+            `config.assigner` reads it: `"task_aligned"` and `"sim_ota"`. No gradient
+            passes through them.
         config: the rules.
 
     Returns:
@@ -63,10 +57,11 @@ def match_anchors(
         Without any box all anchors are negative, except those that a border ignores.
 
     Raises:
-        ValueError: `config` needs an `image_size` or an `AnchorGrid`, and got none.
+        ValueError: `config` needs an `image_size`, an `AnchorGrid` or `predictions`,
+            and got none.
     """
     gt = split_ground_truth(gt_boxes, gt_valid, gt_ignore, config)
-    return match(anchors, gt, image_size, config=config, floor=0.0)
+    return match(anchors, gt, image_size, predictions=predictions, config=config)
 
 
 def match(
@@ -74,36 +69,85 @@ def match(
     gt: MatchBoxes,
     image_size: ImageSize | None,
     *,
+    predictions: RPNOutput | None = None,
     config: TargetConfig,
-    floor: float,
+    is_exact: bool = True,
 ) -> Matches:
-    """`match_anchors`, where IoUs below `floor`, and their boxes, may be wrong.
-
-    Labels are exact for a `floor` of up to `config.negative_iou`. So are the boxes of
-    forced anchors under `config.retarget_forced`.
+    """`match_anchors` of ground truth that is split already.
 
     Args:
         anchors: a grid, or any boxes.
         gt: objects and ignored regions.
         image_size: `(height, width)` without the padding.
+        predictions: what the head predicts.
         config: the rules.
-        floor: lowest IoU that must be exact.
+        is_exact: False is faster on a CPU. IoUs below the threshold of negatives may
+            then be wrong, and so may the boxes of the anchors that have them. Labels
+            are exact, and so are the boxes of positives under every rule but
+            `"max_iou"` without `retarget_forced`.
     """
     _check(anchors, image_size, config)
-    if isinstance(anchors, AnchorGrid):
-        found = associate_grid(anchors, gt, image_size, config=config, floor=floor)
+    if config.assigner_reads_predictions:
+        matches = _by_predictions(anchors, gt, image_size, predictions, config)
     else:
-        border = None if config.border_after_matching else config.allowed_border
-        inside = _inside(anchors, image_size, border)
-        found = associate_boxes(anchors, inside, gt, config=config)
-    labels = _labels(found, config)
-    if config.border_after_matching:
-        inside = _inside(anchors, image_size, config.allowed_border)
-        labels = jnp.where(inside, labels, -1)
+        matches = _by_geometry(anchors, gt, image_size, config, is_exact)
+    if not config.border_after_matching:
+        return matches
+    inside = _inside(anchors, image_size, config.allowed_border)
+    return matches._replace(labels=jnp.where(inside, matches.labels, -1))
+
+
+def _by_geometry(
+    anchors: Anchors,
+    gt: MatchBoxes,
+    image_size: ImageSize | None,
+    config: TargetConfig,
+    is_exact: bool,
+) -> Matches:
+    """Labels the anchors by a rule that reads no predictions."""
+    rules = overlap_rules(config) if config.assigner == "centerness" else config
+    if isinstance(anchors, AnchorGrid):
+        floor = 0.0 if is_exact else rules.negative_iou
+        found = associate_grid(anchors, gt, image_size, config=rules, floor=floor)
+    else:
+        inside = _inside_before(anchors, image_size, config)
+        found = associate_boxes(anchors, inside, gt, config=rules)
+    if config.assigner == "atss":
+        return match_atss(anchors, gt, image_size, found, config)
+    if config.assigner == "region":
+        return match_regions(_grid(anchors, config), gt.objects, found, config)
+    matches = _by_overlap(found, rules)
+    if config.assigner == "centerness":
+        return with_centerness(matches, anchors, gt.objects, config)
+    return matches
+
+
+def _by_predictions(
+    anchors: Anchors,
+    gt: MatchBoxes,
+    image_size: ImageSize | None,
+    predictions: RPNOutput | None,
+    config: TargetConfig,
+) -> Matches:
+    """Labels the anchors by a rule that reads predictions."""
+    predicted = read_predictions(predictions, anchors, config)
+    if isinstance(anchors, AnchorGrid):
+        is_kept = kept_in_grid(anchors, gt, image_size, config=config)
+    else:
+        inside = _inside_before(anchors, image_size, config)
+        is_kept = kept_boxes(anchors, inside, gt, config=config)
+    shared = (gt.objects, is_kept, predicted, config)
+    if config.assigner == "sim_ota":
+        return match_sim_ota(_grid(anchors, config), *shared)
+    return match_task_aligned(anchors, *shared)
+
+
+def _by_overlap(found: Association, config: TargetConfig) -> Matches:
+    """The rule of Faster R-CNN."""
     gt_index = found.gt_index
     if config.retarget_forced:
         gt_index = jnp.where(found.forced_by >= 0, found.forced_by, gt_index)
-    return Matches(labels, gt_index, found.iou)
+    return Matches(_labels(found, config), gt_index, found.iou)
 
 
 def _check(
@@ -124,6 +168,17 @@ def _check(
         )
 
 
+def _grid(anchors: Anchors, config: TargetConfig) -> AnchorGrid:
+    """The anchors, for a rule that has to know their levels and strides."""
+    if isinstance(anchors, AnchorGrid):
+        return anchors
+    raise ValueError(
+        f'match_anchors needs an AnchorGrid for assigner="{config.assigner}" to know '
+        f"levels and strides, got an array of shape {anchors.shape}. Pass what "
+        "make_anchors returns."
+    )
+
+
 def _labels(found: Association, config: TargetConfig) -> Int[jax.Array, " n"]:
     """Labels by the two thresholds. What boxes force is decided in `forced.py`."""
     is_negative = found.iou < config.negative_iou
@@ -132,6 +187,14 @@ def _labels(found: Association, config: TargetConfig) -> Int[jax.Array, " n"]:
         is_positive &= ~is_negative
     labels = jnp.where(is_positive, 1, jnp.where(is_negative, 0, -1))
     return jnp.where(found.is_kept, labels, -1).astype(jnp.int32)
+
+
+def _inside_before(
+    anchors: Float[Array, "n 4"], image_size: ImageSize | None, config: TargetConfig
+) -> Bool[jax.Array, " n"]:
+    """Which boxes the border keeps before matching."""
+    border = None if config.border_after_matching else config.allowed_border
+    return _inside(anchors, image_size, border)
 
 
 def _inside(

@@ -1,0 +1,262 @@
+"""Samplers: which of the labelled anchors the losses see.
+
+A sampler gives every anchor a priority, and the highest are sampled; ties go to the
+lowest index. `TargetConfig.positive_sampler` and `negative_sampler` name one each:
+
+* `"uniform"`: the priority is random, as in Sec. 3.1.3 of "Faster R-CNN" by Ren et al.
+  (https://arxiv.org/abs/1506.01497).
+* `"hardest"`: it is the objectness loss, as in "OHEM" by Shrivastava et al.
+  (https://arxiv.org/abs/1604.03540). Cross entropy and focal loss both order the
+  anchors of a label by their logit.
+* `"instance_balanced"` positives: as many of each box, and random among them. The
+  `InstanceBalancedPosSampler` of mmdetection decides the numbers.
+* `"iou_balanced"` negatives: as many of each interval of IoU, from "Libra R-CNN" by
+  Pang et al. (https://arxiv.org/abs/1904.02701), Sec. 3.1. The
+  `IoUBalancedNegSampler` of mmdetection decides the numbers, except that the intervals
+  end at the highest IoU of a negative; there it is that of a positive, so that most
+  negatives share one interval.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array, Bool, Float, Int, PRNGKey
+from .config import TargetConfig
+from .keys import random_priorities, threefry_key
+from .matching.association import Matches
+from .rule_configs import IouBalanceConfig
+
+
+class Sampled(NamedTuple):
+    """The sampled anchors: positives first, then negatives, then empty rows.
+
+    Attributes:
+        anchor_index: `[k]` index of the anchor; 0 in an empty row.
+        labels: `[k]` 1 or 0; -1 in an empty row.
+    """
+
+    anchor_index: Int[jax.Array, " k"]
+    labels: Int[jax.Array, " k"]
+
+
+class _Chosen(NamedTuple):
+    """The anchors of one label that are sampled.
+
+    Attributes:
+        rows: `[k]` their indices, best first, and some others behind them.
+        number: how many there are.
+    """
+
+    rows: Int[jax.Array, " k"]
+    number: Int[jax.Array, ""]
+
+
+def sample_anchors(
+    key: PRNGKey,
+    labels: Int[Array, " n"],
+    *,
+    num_samples: int = 256,
+    positive_fraction: float = 0.5,
+) -> Int[jax.Array, " n"]:
+    """Keeps a random subset of the labels and sets the others to -1.
+
+    The sample is uniform without replacement. It has up to
+    `num_samples * positive_fraction` positives; negatives fill it up to `num_samples`,
+    as long as there are any. See Sec. 3.1.3 of "Faster R-CNN" by Ren et al.
+    (https://arxiv.org/abs/1506.01497).
+
+    Args:
+        key: the random key. The same key gives the same sample, alone or under `vmap`,
+            on any backend.
+        labels: 1, 0 or -1 for every anchor.
+        num_samples: number of labels to keep.
+        positive_fraction: largest share of positives among them.
+
+    Returns:
+        The labels, with -1 for every anchor that was not sampled.
+    """
+    config = TargetConfig(num_samples=num_samples, positive_fraction=positive_fraction)
+    unused = jnp.zeros(labels.shape, jnp.int32)
+    matches = Matches(jnp.asarray(labels), unused, unused.astype(jnp.float32))
+    index, sampled = sample_matches(key, matches, config=config)
+    # The index of an empty row is put out of bounds, so that it is dropped.
+    row = jnp.where(sampled >= 0, index, labels.shape[0])
+    return jnp.full(labels.shape, -1, jnp.int32).at[row].set(sampled, mode="drop")
+
+
+def sample_matches(
+    key: PRNGKey,
+    matches: Matches,
+    *,
+    logits: Float[Array, " n"] | None = None,
+    config: TargetConfig,
+) -> Sampled:
+    """Samples anchors of an image by the samplers that `config` names.
+
+    Args:
+        key: the random key. The same key gives the same sample, alone or under `vmap`,
+            on any backend.
+        matches: the labels, and what the balanced samplers balance.
+        logits: predicted logits of being an object. `"hardest"` needs them; a NaN is
+            the hardest of all.
+        config: the samplers, the number of samples and the share of positives.
+    """
+    matches = jax.lax.stop_gradient(matches)
+    num_samples, num_anchors = config.num_samples, matches.labels.shape[0]
+    key = threefry_key(key)
+    draw = _Draw(random_priorities(key, num_anchors), key)
+    max_positives = min(int(num_samples * config.positive_fraction), num_anchors)
+    max_negatives = min(num_samples, num_anchors)
+    # Negatives take the places that positives leave.
+    positives = _positives(draw, matches, logits, max_positives, config)
+    left = num_samples - positives.number
+    negatives = _negatives(draw, matches, logits, left, max_negatives, config)
+    # Both in one list: the negatives are written from row `num_positives` on, over the
+    # unused end of the positives.
+    index = jnp.zeros(max_positives + max_negatives, jnp.int32)
+    index = index.at[:max_positives].set(positives.rows)
+    index = jax.lax.dynamic_update_slice(index, negatives.rows, (positives.number,))
+    index = index[:max_negatives]
+    # The label of a row follows from its place in the list.
+    rows = jnp.arange(max_negatives, dtype=jnp.int32)
+    is_negative = rows < positives.number + jnp.minimum(negatives.number, left)
+    sampled = jnp.where(rows < positives.number, 1, jnp.where(is_negative, 0, -1))
+    sampled = sampled.astype(jnp.int32)
+    return Sampled(jnp.where(sampled >= 0, index, 0), sampled)
+
+
+class _Draw(NamedTuple):
+    """Random priorities of all anchors.
+
+    Attributes:
+        first: `[n]` what uniform samples are drawn by.
+        key: a key of threefry, for a second draw.
+    """
+
+    first: Float[jax.Array, " n"]
+    key: PRNGKey
+
+    def second(self) -> Float[jax.Array, " n"]:
+        """Priorities that do not depend on the first ones."""
+        return random_priorities(jax.random.fold_in(self.key, 1), len(self.first))
+
+
+def _positives(
+    draw: _Draw,
+    matches: Matches,
+    logits: Float[Array, " n"] | None,
+    size: int,
+    config: TargetConfig,
+) -> _Chosen:
+    is_positive = matches.labels == 1
+    if config.positive_sampler == "hardest" and logits is not None:
+        return _highest(_hardness(-jnp.asarray(logits)), is_positive, size)
+    if config.positive_sampler == "instance_balanced":
+        return _instance_balanced(draw, matches, size)
+    return _highest(draw.first, is_positive, size)
+
+
+def _negatives(
+    draw: _Draw,
+    matches: Matches,
+    logits: Float[Array, " n"] | None,
+    left: Int[jax.Array, ""],
+    size: int,
+    config: TargetConfig,
+) -> _Chosen:
+    is_negative = matches.labels == 0
+    if config.negative_sampler == "hardest" and logits is not None:
+        return _highest(_hardness(jnp.asarray(logits)), is_negative, size)
+    if config.negative_sampler == "iou_balanced":
+        iou, rules = matches.max_iou, config.iou_balance
+        return _iou_balanced(draw, is_negative, iou, left, size, rules)
+    return _highest(draw.first, is_negative, size)
+
+
+def _hardness(logits: Float[jax.Array, " n"]) -> Float[jax.Array, " n"]:
+    """Finite numbers in the order of the logits, where NaN is the highest."""
+    limit = jnp.finfo(jnp.float32).max
+    logits = jax.lax.stop_gradient(logits.astype(jnp.float32))
+    return jnp.clip(jnp.where(jnp.isnan(logits), limit, logits), -limit, limit)
+
+
+def _instance_balanced(draw: _Draw, matches: Matches, size: int) -> _Chosen:
+    """The same number of positives of each box, and others if there is room."""
+    number = len(draw.first)
+    is_positive = matches.labels == 1
+    # The positives of a box side by side, in random order.
+    nobody = jnp.iinfo(jnp.int32).max
+    row = jnp.where(is_positive, matches.gt_index, nobody)
+    order = jnp.arange(number, dtype=jnp.int32)
+    row, _, order = jax.lax.sort((row, draw.first, order), num_keys=2)
+    is_first = jnp.concatenate([jnp.ones(1, bool), row[1:] != row[:-1]])[:number]
+    place = jnp.arange(number, dtype=jnp.int32)
+    rank = place - jax.lax.cummax(jnp.where(is_first, place, 0))
+    # The share of each box, which is one more than a fair one.
+    num_boxes = jnp.sum(is_first & (row != nobody), dtype=jnp.int32)
+    fair_share = size / jnp.maximum(num_boxes, 1).astype(jnp.float32)
+    share = jnp.round(fair_share).astype(jnp.int32) + 1
+    # The first `share` of each box go before all others. They and the others are in
+    # random order again, so that no box is preferred. A bit of the priorities is given
+    # up for that, since float32 has 24.
+    priority = jnp.floor(draw.second()[order] / 2) + jnp.where(rank < share, 2.0**23, 0)
+    chosen = _highest(priority, row != nobody, size)
+    return _Chosen(order[chosen.rows], chosen.number)
+
+
+def _iou_balanced(
+    draw: _Draw,
+    is_negative: Bool[jax.Array, " n"],
+    iou: Float[jax.Array, " n"],
+    left: Int[jax.Array, ""],
+    size: int,
+    rules: IouBalanceConfig,
+) -> _Chosen:
+    """The same number of negatives of each interval of IoU, and others to fill up.
+
+    Args:
+        draw: the randomness.
+        is_negative: which anchors are negative.
+        iou: their highest IoU with any box.
+        left: number of negatives to sample.
+        size: largest number of them.
+        rules: the intervals.
+    """
+    first, second, number = draw.first, draw.second(), len(draw.first)
+    is_high = is_negative & (iou >= rules.floor_iou)
+    num_high = left.astype(jnp.float32) * (1.0 - rules.floor_fraction)
+    num_high = num_high.astype(jnp.int32)
+    # Which interval each negative lies in.
+    span = jnp.maximum(jnp.where(is_high, iou, 0.0).max() - rules.floor_iou, 1e-6)
+    interval = jnp.floor((iou - rules.floor_iou) / span * rules.num_bins)
+    interval = jnp.clip(interval, 0, rules.num_bins - 1)
+
+    def take(taken, priority, mask, count, size):
+        index, available = _highest(priority, mask & ~taken, size)
+        is_taken = jnp.arange(size, dtype=jnp.int32) < jnp.minimum(available, count)
+        return taken.at[jnp.where(is_taken, index, number)].set(True, mode="drop")
+
+    def missing(taken, total):
+        return total - jnp.sum(taken, dtype=jnp.int32)
+
+    # An equal share of each interval; then others above the floor, if some interval has
+    # too few; then those below it; then whatever is left.
+    taken = jnp.zeros_like(is_negative)
+    for i in range(rules.num_bins):
+        share = num_high // rules.num_bins
+        most = max(1, size // rules.num_bins)
+        taken = take(taken, first, is_high & (interval == i), share, most)
+    taken = take(taken, second, is_high, missing(taken, num_high), size)
+    taken = take(taken, first, is_negative & ~is_high, missing(taken, left), size)
+    taken = take(taken, second, is_negative, missing(taken, left), size)
+    return _highest(first, taken, size)
+
+
+def _highest(
+    priority: Float[jax.Array, " n"], mask: Bool[jax.Array, " n"], size: int
+) -> _Chosen:
+    """The set rows of highest priority, best first, and the number of them."""
+    chosen, index = jax.lax.top_k(jnp.where(mask, priority, -jnp.inf), size)
+    return _Chosen(index, jnp.sum(chosen > -jnp.inf, dtype=jnp.int32))
