@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "measures the recall of a trained network on a data set",
     "propose": "writes and draws the proposals of a trained network for images",
     "convert": "converts weights of other detectors to this library's, and back",
+    "export": "writes a network with its proposals as one file for other runtimes",
     "inspect": "reports problems of a data set, and how well anchors fit it",
 }
 

@@ -63,6 +63,22 @@ def parse(
     return _at_home(found[0] if is_draft else found)
 
 
+def check_network(command: str, run: str | None, weights: str | None) -> None:
+    """Raises a `ValueError` unless exactly one source of a network is given.
+
+    Args:
+        command: name of the subcommand.
+        run: folder of a training run, or None.
+        weights: file with the weights of another system, or None.
+    """
+    if (run is None) == (weights is None):
+        raise ValueError(
+            f"{command} needs either --run, the folder of a training run, or "
+            f"--weights, a file of another system, got {run} and {weights}. Pass "
+            "exactly one of them."
+        )
+
+
 def parse_training(
     arguments: Sequence[str],
     *,

@@ -96,7 +96,8 @@ def _predictions(
     source: ImageSource, options: ProposeConfig
 ) -> Iterator[tuple[int, ImageProposals]]:
     """The proposals of a run's network, or of the weights of another system."""
-    if options.run is not None and options.weights is None:
+    flags.check_network("propose", options.run, options.weights)
+    if options.run is not None:
         trained = load_run(options.run)
         return predict(
             trained.model,
@@ -105,12 +106,7 @@ def _predictions(
             config=trained.config.rpn,
             batch_size=options.batch_size,
         )
-    if options.weights is None or options.run is not None:
-        raise ValueError(
-            "propose needs either --run, the folder of a training run, or --weights, a "
-            f"file of another system, got {options.run} and {options.weights}. Pass "
-            "exactly one of them."
-        )
+    assert options.weights is not None
     found = make_foreign_model(read_checkpoint(options.weights, options.system))
     _logger.info("%s", found.report)
     return predict_alone(

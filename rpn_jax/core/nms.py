@@ -11,6 +11,7 @@ from jax import lax
 from ._typing import Array, Bool, Float, Int, UInt32
 from .boxes import area, finite_boxes
 from .nms_kernels import STRIP, Columns, Rule, keep_by_collecting, keep_by_masking
+from .platforms import by_platform, portable_forms
 
 
 class NMSResult(NamedTuple):
@@ -84,7 +85,7 @@ def nms(
     boxes, scores = lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
     exists = scores > -jnp.inf
     exists = exists if valid is None else exists & valid
-    order = _argsort(_descending_keys(scores, exists))
+    order = _rank(scores, exists)
     kept = suppress_ranked(
         boxes[order],
         exists[order],
@@ -117,7 +118,7 @@ def suppress_ranked(
         )
     rule = Rule(_largest_tolerated(iou_threshold, inclusive_threshold), pixel_offset)
     limits = {"rule": rule, "number": min(max_outputs, len(boxes))}
-    kept = lax.platform_dependent(
+    kept = by_platform(
         *_to_columns(boxes, valid, groups, pixel_offset),
         # A batched loop runs until the last image is done, and computes all images in
         # every iteration. So on a CPU, `vmap` handles one image after the other.
@@ -163,6 +164,18 @@ def _to_columns(
     strips = max(-(-len(boxes) // STRIP), 1)
     padding = (0, strips * STRIP - len(boxes))
     return jax.tree.map(lambda x: jnp.pad(x, padding), (columns, valid))
+
+
+def _rank(
+    scores: Float[Array, " n"], exists: Bool[Array, " n"]
+) -> Int[jax.Array, " n"]:
+    """The rows from the highest score down; those that do not exist come last."""
+    if not portable_forms.value:
+        return _argsort(_descending_keys(scores, exists))
+    # No other runtime reads the bits of a float, but all rank floats, ties by row.
+    scores = scores.astype(jnp.float32)
+    scores = jnp.where(scores == 0.0, 0.0, scores)  # -0.0 ties with 0.0
+    return lax.top_k(jnp.where(exists, scores, -jnp.inf), len(scores))[1]
 
 
 def _descending_keys(

@@ -103,7 +103,7 @@ def propose(
     if output.deltas.ndim == 2:
         return _propose(output, anchors, image_size, config)
     sizes = jnp.asarray(image_size)
-    sizes = jnp.broadcast_to(sizes.reshape(-1, 2), (len(output.deltas), 2))
+    sizes = jnp.broadcast_to(sizes.reshape(-1, 2), (output.deltas.shape[0], 2))
     of_one = functools.partial(_propose, config=config)
     return jax.vmap(of_one, in_axes=(0, None, 0))(output, anchors, sizes)
 

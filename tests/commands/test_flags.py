@@ -12,6 +12,7 @@ from rpn_jax.commands import flags
 from rpn_jax.commands.anchor_flags import flags_of
 from rpn_jax.commands.convert import ConvertConfig
 from rpn_jax.commands.evaluate import EvaluateConfig
+from rpn_jax.commands.export import ExportConfig
 from rpn_jax.commands.propose import ProposeConfig
 from rpn_jax.train import (
     ResolvedConfig,
@@ -21,7 +22,7 @@ from rpn_jax.train import (
     write_config,
 )
 
-COMMANDS = (TrainConfig, EvaluateConfig, ProposeConfig, ConvertConfig)
+COMMANDS = (TrainConfig, EvaluateConfig, ProposeConfig, ConvertConfig, ExportConfig)
 
 
 @pytest.fixture

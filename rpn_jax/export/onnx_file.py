@@ -1,0 +1,172 @@
+"""Models for ONNX Runtime, with a description in their metadata."""
+
+import importlib
+import pathlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from ..atomic_file import replace_file
+from ..core.platforms import portable_forms
+from .description import Array, Description, from_json
+from .loaded import Loaded
+from .program import Program
+
+_KEY = "rpn_jax"  # of the description, among the model's metadata
+_ONE = "one_"  # before the names of inputs and outputs of the loop's body
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def write(program: Program, path: pathlib.Path) -> None:
+    """Writes a program as a model for ONNX Runtime; see `files.write`.
+
+    Images are handled one after the other, in a loop of the model. So their number is
+    open, and no loop of suppression runs until the last image is done.
+    """
+    onnx, converter = _import("onnx", path), _import("jax2onnx", path)
+    with portable_forms(True):
+        traced = jax.make_jaxpr(lambda *x: tuple(program.of_image(*x)))(
+            *_shapes_of_one(program)
+        )
+    refusals = (NotImplementedError, TypeError, ValueError)
+    try:
+        model = _convert(program, traced, converter)
+        _loop_over_images(model, program.description, onnx)
+        onnx.checker.check_model(model)
+    except (*refusals, onnx.checker.ValidationError) as error:
+        raise ValueError(
+            f"{path} cannot be written: jax2onnx cannot convert this network "
+            f"({str(error).strip().splitlines()[0]}). Write a .stablehlo file, or "
+            "export only what follows the network with --core."
+        ) from error
+    with replace_file(path) as draft:
+        draft.write_bytes(model.SerializeToString())
+
+
+def _shapes_of_one(program: Program) -> list[jax.ShapeDtypeStruct]:
+    """The inputs for one image."""
+    return [
+        jax.ShapeDtypeStruct(array.shape[1:], np.dtype(array.dtype))
+        for array in program.description.inputs
+    ]
+
+
+def _convert(program: Program, traced: ClosedJaxpr, converter: ModuleType) -> Any:
+    """The model of one image, whose inputs and outputs have names of their own."""
+    described = program.description
+    # A jaxpr has operations of `lax` alone, which all have a converter. The converter
+    # would replace functions of `jax.numpy` while it traces.
+    model = converter.to_onnx(
+        jaxpr_as_fun(traced),
+        _shapes_of_one(program),
+        input_names=[_ONE + array.name for array in described.inputs],
+        output_names=[_ONE + array.name for array in described.outputs],
+    )
+    _drop_unused(model.graph)
+    return model
+
+
+def _loop_over_images(model: Any, described: Description, onnx: ModuleType) -> None:
+    """Turns the model of one image into one of a batch, with its description."""
+    inputs = [array.name for array in described.inputs]
+    loop = onnx.helper.make_node(
+        "Scan",
+        inputs,
+        [array.name for array in described.outputs],
+        num_scan_inputs=len(inputs),
+        body=model.graph,
+    )
+    graph = onnx.helper.make_graph(
+        [loop],
+        "rpn_jax",
+        _values(onnx, described.inputs),
+        _values(onnx, described.outputs),
+    )
+    model.ClearField("graph")
+    model.graph.CopyFrom(graph)
+    onnx.helper.set_model_props(model, {_KEY: described.to_json()})
+    model.producer_name, model.producer_version = "rpn_jax", described.rpn_jax
+
+
+def _drop_unused(graph: Any) -> set[str]:
+    """Drops the constants that nothing reads, of which the converter leaves many.
+
+    Returns:
+        The names that the graph and the graphs inside of it read.
+    """
+    read = {value.name for value in graph.output}
+    for node in graph.node:
+        read.update(node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                read |= _drop_unused(attribute.g)
+    kept = [constant for constant in graph.initializer if constant.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return read
+
+
+def _values(onnx: ModuleType, arrays: Sequence[Array]) -> list[Any]:
+    """The inputs or outputs of a model."""
+    return [
+        onnx.helper.make_tensor_value_info(
+            array.name,
+            onnx.helper.np_dtype_to_tensor_dtype(np.dtype(array.dtype)),
+            array.shape,
+        )
+        for array in arrays
+    ]
+
+
+def is_onnx(path: pathlib.Path) -> bool:
+    """Whether a file begins as ONNX models do: with the version of their format."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\x08"
+
+
+def read(path: pathlib.Path) -> Loaded:
+    """Reads what `write` has written; see `files.load`."""
+    runtime = _import("onnxruntime", path)
+    available = runtime.get_available_providers()
+    providers = [name for name in _PROVIDERS if name in available]
+    try:
+        session = runtime.InferenceSession(str(path), providers=providers)
+    except Exception as error:  # its errors have no base class of their own
+        raise ValueError(
+            f"{path} cannot be read by onnxruntime {runtime.__version__} "
+            f"({str(error).strip().splitlines()[0]}). Copy or export it again."
+        ) from error
+    found = session.get_modelmeta().custom_metadata_map
+    if _KEY not in found:
+        raise ValueError(
+            f"load needs a file that `rpn-jax export` has written, got {path}, an ONNX "
+            "model without a description of rpn_jax. Use onnxruntime itself for it."
+        )
+    description = from_json(found[_KEY], str(path))
+    inputs = [array.name for array in description.inputs]
+    outputs = [array.name for array in description.outputs]
+
+    def run(*arrays: Any) -> dict[str, Any]:
+        feed = dict(zip(inputs, map(np.asarray, arrays), strict=True))
+        return dict(zip(outputs, session.run(outputs, feed), strict=True))
+
+    return Loaded(description, run, str(path))
+
+
+def _import(name: str, path: pathlib.Path) -> ModuleType:
+    """A package that is needed for ONNX alone."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        advice = "onnxruntime"
+        if name != advice:
+            # The release of jax2onnx asks for an orbax older than that of training.
+            advice = "rpn-jax[export] && pip install --no-deps jax2onnx"
+        raise ValueError(
+            f"{path} needs the package {name}, which is not installed: "
+            f"pip install {advice}"
+        ) from error

@@ -1,0 +1,107 @@
+"""Models for ONNX Runtime: what they compute, and files that are refused."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+from support import export_cases as cases
+from support import small_rpn
+
+from rpn_jax import RPNOutput, export, propose
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("jax2onnx")
+runtime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def program():
+    return export.core_program(
+        cases.ANCHORS, cases.SHAPES, cases.IMAGE, config=cases.RULES
+    )
+
+
+@pytest.fixture(scope="module")
+def path(program, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "core.onnx"
+    export.write(program, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected():
+    *predictions, sizes = cases.make_cases()
+    return propose(RPNOutput(*predictions), cases.GRID, sizes, config=cases.RULES)
+
+
+READER = """
+import sys
+sys.modules["rpn_jax"] = sys.modules["jax"] = None
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
+found = session.run(names, dict(numpy.load(sys.argv[2])))
+numpy.savez(sys.argv[3], **dict(zip(names, found)))
+print(session.get_modelmeta().custom_metadata_map["rpn_jax"][:20])
+"""
+
+
+def test_a_process_without_jax_gets_the_same_in_1000_cases(path, expected, tmp_path):
+    actual, said = cases.read_elsewhere(READER, path, tmp_path)
+    cases.check_same(actual, expected)
+    assert said.startswith('{"content": "core"')
+
+
+def test_the_batch_is_open_and_the_shapes_are_checked(path, expected):
+    loaded = export.load(path)
+    given = cases.make_cases()
+    few = loaded(*(x[6:11] for x in given))
+    cases.check_same(few, jax.tree.map(lambda x: x[6:11], expected))
+    with pytest.raises(ValueError, match=r"needs logits \[b 141\].*got \[2, 140\]"):
+        loaded(given[0][:2, 1:], *given[1:])
+
+
+def test_a_network_takes_bytes(tmp_path):
+    model, rules = small_rpn.make_rpn(), small_rpn.RULES
+    program = export.network_program(model, (32, 40), config=rules)
+    export.write(program, tmp_path / "network.onnx")
+    batch = small_rpn.make_batch(3)
+    sizes = batch.image_sizes - np.float32([[0, 0], [5, 0], [0, 9]])
+    expected = jax.jit(program.of_batch)(batch.images, sizes)
+    actual = export.load(tmp_path / "network.onnx")(batch.images, sizes)
+    cases.check_same(actual, expected)
+
+
+def test_a_model_of_another_program_is_one_line(path, tmp_path):
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match="other.onnx, an ONNX model without a desc"):
+        export.load(tmp_path / "other.onnx")
+    (tmp_path / "half.onnx").write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(ValueError, match="half.onnx cannot be read by onnxruntime"):
+        export.load(tmp_path / "half.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("jax2onnx", r"pip install rpn-jax\[export\].* --no-deps jax2onnx"),
+        ("onnxruntime", "pip install onnxruntime"),
+    ],
+)
+def test_a_missing_package_is_named(name, advice, program, path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=f"needs the package {name}.*{advice}"):
+        export.load(path) if name == "onnxruntime" else export.write(program, path)
+
+
+def test_an_operation_without_a_converter_is_one_line(program, tmp_path):
+    def predict(logits, deltas, sizes):
+        scaled = jax.lax.bitcast_convert_type(logits, np.int32)
+        return RPNOutput(scaled.astype(np.float32), deltas)
+
+    with pytest.raises(ValueError, match="jax2onnx cannot convert this network"):
+        export.write(program._replace(predict=predict), tmp_path / "odd.onnx")
+    assert not list(tmp_path.iterdir())
