@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from support import data_files
 
-from rpn_jax import cli, presets
+from rpn_jax import cli, export, presets
 from rpn_jax.commands.flags import parse_training
 from rpn_jax.data import Scenes
 from rpn_jax.evaluate import read_coco_results
@@ -182,6 +182,33 @@ def test_a_folder_with_a_run_is_an_error_without_resume(trained, capsys):
     config = ["--config", str(trained / "config.json")]
     assert cli.main(["train", *config]) == 1
     assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["network", "core"])
+def test_a_run_becomes_a_file_for_other_runtimes(what, trained, tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
+    target = tmp_path / "new" / "model.stablehlo"
+    flags = ["--core"] if what == "core" else []
+    arguments = ["export", "--run", str(trained), "--to", str(target), *flags]
+    assert cli.main(arguments) == 0
+    said, found = capsys.readouterr().out, export.load(target).description
+    assert str(target) in said
+    assert f"in:  {found.inputs[0]}" in said
+    first = {"network": ("b", 64, 96, 3), "core": ("b", 4608)}[what]
+    assert (found.content, found.inputs[0].shape[: len(first)]) == (what, first)
+    assert found.source == "step 4 of a training run, backbone tiny_fpn"
+
+
+def test_export_refuses_what_it_cannot_write_before_it_reads(trained, capsys):
+    both = ["--run", str(trained), "--weights", "a.pth"]
+    for flags, message in (
+        (["--to", "a.onnx"], "export needs either --run"),
+        (["--to", "a.onnx", *both], "exactly one of them"),
+        (["--to", "a.pb", "--run", "nowhere"], "ends in .stablehlo or .onnx, got a.pb"),
+    ):
+        assert cli.main(["export", *flags]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
 
 
 def test_help_names_the_commands(capsys):

@@ -1,6 +1,5 @@
 """Models for ONNX Runtime, with a description in their metadata."""
 
-import importlib
 import pathlib
 from collections.abc import Sequence
 from types import ModuleType
@@ -14,6 +13,7 @@ from ..atomic_file import replace_file
 from ..core.platforms import portable_forms
 from .description import Array, Description, from_json
 from .loaded import Loaded
+from .packages import require_package
 from .program import Program
 
 _KEY = "rpn_jax"  # of the description, among the model's metadata
@@ -27,7 +27,7 @@ def write(program: Program, path: pathlib.Path) -> None:
     Images are handled one after the other, in a loop of the model. So their number is
     open, and no loop of suppression runs until the last image is done.
     """
-    onnx, converter = _import("onnx", path), _import("jax2onnx", path)
+    onnx, converter = require_package("onnx", path), require_package("jax2onnx", path)
     with portable_forms(True):
         traced = jax.make_jaxpr(lambda *x: tuple(program.of_image(*x)))(
             *_shapes_of_one(program)
@@ -130,7 +130,7 @@ def is_onnx(path: pathlib.Path) -> bool:
 
 def read(path: pathlib.Path) -> Loaded:
     """Reads what `write` has written; see `files.load`."""
-    runtime = _import("onnxruntime", path)
+    runtime = require_package("onnxruntime", path)
     available = runtime.get_available_providers()
     providers = [name for name in _PROVIDERS if name in available]
     try:
@@ -155,18 +155,3 @@ def read(path: pathlib.Path) -> Loaded:
         return dict(zip(outputs, session.run(outputs, feed), strict=True))
 
     return Loaded(description, run, str(path))
-
-
-def _import(name: str, path: pathlib.Path) -> ModuleType:
-    """A package that is needed for ONNX alone."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        advice = "onnxruntime"
-        if name != advice:
-            # The release of jax2onnx asks for an orbax older than that of training.
-            advice = "rpn-jax[export] && pip install --no-deps jax2onnx"
-        raise ValueError(
-            f"{path} needs the package {name}, which is not installed: "
-            f"pip install {advice}"
-        ) from error

@@ -18,6 +18,7 @@ import numpy as np
 from ..atomic_file import replace_file
 from .description import from_json
 from .loaded import Loaded
+from .packages import require_package
 from .program import Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -33,6 +34,7 @@ def write(program: Program, path: pathlib.Path) -> None:
         # A dictionary, because readers would have to register a NamedTuple.
         return program.of_batch(*arrays)._asdict()
 
+    require_package("flatbuffers", path)
     (images,) = jax.export.symbolic_shape("b")
     inputs = [
         jax.ShapeDtypeStruct((images, *array.shape[1:]), np.dtype(array.dtype))
@@ -61,6 +63,7 @@ class _Parts(NamedTuple):
 
 def read(path: pathlib.Path) -> Loaded:
     """Reads what `write` has written; see `files.load`."""
+    require_package("flatbuffers", path)
     parts = _split(path)
     description = from_json(parts.description, str(path))
     try:

@@ -1,9 +1,12 @@
 """Artifacts of `jax.export`: what they compute, and files that are refused."""
 
 import hashlib
+import importlib.util
 import json
 import pathlib
 import struct
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -69,6 +72,36 @@ def test_a_process_without_the_library_gets_the_same(artifact, expected, tmp_pat
     actual, said = cases.read_elsewhere(READER, artifact, tmp_path)
     cases.check_same(actual, expected)
     assert said.strip() == "('cpu', 'cuda', 'tpu')"
+
+
+# Compiles for one chip of TPU v5e, which need not be there.
+FOR_TPU = """
+import os, sys
+os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1"}
+os.environ |= {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "JAX_PLATFORMS": "cpu"}
+import jax, jax.export
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+sharding = SingleDeviceSharding(topology.devices[0])
+exported = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+inputs = [
+    jax.ShapeDtypeStruct((4, *x.shape[1:]), x.dtype, sharding=sharding)
+    for x in exported.in_avals
+]
+program = jax.jit(exported.call).lower(*inputs).compile().as_text()
+print("tpu" in program.lower(), program.count(" while("))
+"""
+
+
+def test_an_artifact_compiles_for_a_tpu():
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed: pip install libtpu")
+    command = [sys.executable, "-c", FOR_TPU, str(FOLDER / "core_1.stablehlo")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    is_tpu, loops = done.stdout.split()
+    assert is_tpu == "True"
+    assert int(loops) <= 1  # the masking form: one loop of a fixed length
 
 
 def test_two_logits_and_legacy_anchors_are_exported(tmp_path):
@@ -173,6 +206,12 @@ def test_damage_is_one_line(artifact, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="is damaged: .* hash .*again"):
             export.load(path)
+
+
+def test_a_missing_package_is_named(artifact, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    with pytest.raises(ValueError, match=r"flatbuffers.*pip install rpn-jax\[export\]"):
+        export.load(artifact)
 
 
 def test_a_missing_file_is_named(tmp_path):
