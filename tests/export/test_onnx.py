@@ -67,7 +67,7 @@ def test_a_network_takes_bytes(tmp_path):
     program = export.network_program(model, (32, 40), config=rules)
     export.write(program, tmp_path / "network.onnx")
     batch = small_rpn.make_batch(3)
-    sizes = batch.image_sizes - np.float32([[0, 0], [5, 0], [0, 9]])
+    sizes = batch.image_sizes - np.array([[0, 0], [5, 0], [0, 9]], np.float32)
     expected = jax.jit(program.of_batch)(batch.images, sizes)
     actual = export.load(tmp_path / "network.onnx")(batch.images, sizes)
     cases.check_same(actual, expected)

@@ -7,6 +7,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -129,7 +130,7 @@ def test_a_network_takes_bytes_and_any_number_of_images(tmp_path):
     export.write(program, tmp_path / "network.stablehlo")
     loaded = export.load(tmp_path / "network.stablehlo")
     batch = small_rpn.make_batch(3)
-    sizes = batch.image_sizes - np.float32([[0, 0], [5, 0], [0, 9]])
+    sizes = batch.image_sizes - np.array([[0, 0], [5, 0], [0, 9]], np.float32)
     expected = jax.jit(program.of_batch)(batch.images, sizes)
     assert expected.valid.any()
     cases.check_same(loaded(batch.images, sizes), expected)
@@ -153,7 +154,7 @@ def test_an_artifact_of_the_first_format_loads(expected):
     cases.check_same(loaded(*cases.make_cases()), expected)
 
 
-def as_tuple(value):
+def as_tuple(value) -> Any:
     return tuple(map(as_tuple, value)) if isinstance(value, list) else value
 
 

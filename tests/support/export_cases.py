@@ -31,7 +31,9 @@ def make_cases(number=1000, seed=0):
     logits[kind == 1] = np.round(logits[kind == 1, :1])
     logits[kind == 2] = np.round(logits[kind == 2] / 3) * np.float32(0.5)
     deltas[kind == 2] = np.round(deltas[kind == 2])
-    odd = rng.choice(np.float32([np.nan, np.inf, -np.inf, -0.0]), logits.shape)
+    odd = rng.choice(
+        np.array([np.nan, np.inf, -np.inf, -0.0], np.float32), logits.shape
+    )
     is_odd = (kind == 3)[:, None] & (rng.random(logits.shape) < 0.3)
     logits = np.where(is_odd, odd, logits)
     is_odd = (kind == 3)[:, None] & (rng.random(logits.shape) < 0.3)
@@ -40,7 +42,7 @@ def make_cases(number=1000, seed=0):
     # Deltas that carry every anchor to the box of the first image.
     boxes = np.asarray(GRID.boxes)
     side, center = boxes[:, 2:] - boxes[:, :2], (boxes[:, 2:] + boxes[:, :2]) / 2
-    shift, scale = (np.float32([20, 18]) - center) / side, np.log(24 / side)
+    shift, scale = (np.array([20, 18], np.float32) - center) / side, np.log(24 / side)
     deltas[kind == 5] = np.concatenate([shift, scale], axis=1)
     return logits, deltas, sizes
 
