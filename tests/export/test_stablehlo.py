@@ -80,6 +80,7 @@ FOR_TPU = """
 import os, sys
 os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_SKIP_MDS_QUERY": "1"}
 os.environ |= {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "JAX_PLATFORMS": "cpu"}
+os.environ.pop("XLA_FLAGS", None)  # those of the tests are for CPUs
 import jax, jax.export
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
