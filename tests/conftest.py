@@ -1,5 +1,6 @@
 """Strictness for every test, and what the tests share."""
 
+import gc
 import os
 import pathlib
 
@@ -18,6 +19,7 @@ FAST_TO_COMPILE = [
 ]
 if jax.__version_info__ < (0, 11):  # later versions end on a flag that they do not know
     FAST_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+    FAST_TO_COMPILE.append("--xla_cpu_parallel_codegen_split_count=1")
 if not os.environ.get("RPN_JAX_TEST_OPTIMIZED"):  # JAX reads it with the first array
     flags = [os.environ.get("XLA_FLAGS", ""), *FAST_TO_COMPILE]
     os.environ["XLA_FLAGS"] = " ".join(flags).strip()
@@ -27,6 +29,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # test what is compiled here
 # A GPU's default for float32 convolutions keeps 10 bits of each factor.
 jax.config.update("jax_default_matmul_precision", "highest")
+
+# Programs are made of many small objects that last. By default Python would search all
+# of them for garbage again and again.
+gc.set_threshold(200_000, 50, 100)
 
 hypothesis.settings.register_profile(
     "repeatable", max_examples=25, deadline=None, derandomize=True, database=None
@@ -40,10 +46,15 @@ def count_traces_anew():
     chex.clear_trace_counter()
 
 
-@pytest.fixture(params=["jit", "eager"])
+@pytest.fixture
 def variant(request):
-    """Wraps a function to be compiled, or leaves it alone."""
-    return jax.jit if request.param == "jit" else lambda function: function
+    """Wraps a function to be compiled, or leaves it alone where a test asks for it.
+
+    An eager call compiles every operation by itself, so one case in this form is
+    enough: `@pytest.mark.parametrize("variant", ["jit", "eager"], indirect=True)`.
+    """
+    is_eager = getattr(request, "param", "jit") == "eager"
+    return (lambda function: function) if is_eager else jax.jit
 
 
 @pytest.fixture(scope="session")

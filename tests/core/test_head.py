@@ -75,13 +75,18 @@ def predict_by_hand(head, features, image):
     return np.array(logits), np.array(deltas)
 
 
-@pytest.mark.parametrize(("num_logits", "num_convs"), [(1, 1), (2, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize(
+    ("variant", "num_logits", "num_convs"),
+    [("jit", 1, 1), ("jit", 2, 1), ("jit", 1, 2), ("jit", 2, 3), ("eager", 1, 1)],
+    indirect=["variant"],
+)
 def test_predictions_equal_convolutions_by_hand(variant, num_logits, num_convs):
     head, features = (
         make_head(num_logits=num_logits, num_convs=num_convs),
         make_features(),
     )
     output = variant(lambda head, x: head(x))(head, features)
+    output = jax.tree.map(np.asarray, output)
     for image in range(2):
         logits, deltas = predict_by_hand(head, features, image)
         actual = output.logits[image].reshape(logits.shape)
@@ -161,12 +166,16 @@ def test_parameters_start_as_in_the_paper():
 def test_bfloat16_computes_in_it_and_returns_float32():
     plain, features = make_head(), make_features()
     head = make_head(dtype=jnp.bfloat16)
-    output, exact = head(features), plain(features)
+    predict = jax.jit(lambda head, features: head(features))
+    output, exact = (
+        jax.tree.map(np.asarray, predict(x, features)) for x in (head, plain)
+    )
     chex.assert_type(output, jnp.float32)
     chex.assert_type(jax.tree.leaves(nnx.state(head, nnx.Param)), jnp.float32)
     assert not np.array_equal(output.logits, exact.logits)
     chex.assert_trees_all_close(output, exact, rtol=0.1, atol=0.1)
-    few = head.at(features, GRID, jnp.arange(20)[None].repeat(2, axis=0))
+    index = np.tile(np.arange(20, dtype=np.int32), (2, 1))
+    few = jax.jit(lambda head, *x: head.at(x[0], GRID, x[1]))(head, features, index)
     chex.assert_type(few, jnp.float32)
     np.testing.assert_allclose(few.deltas, output.deltas[:, :20], rtol=0.05, atol=0.05)
 
