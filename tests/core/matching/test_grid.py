@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import reference
@@ -33,33 +32,56 @@ LEVELS = {
 }
 
 
-def stages(name, seed, pixel_offset):
-    config, shapes = LEVELS[name]
-    anchors = rpn_jax.make_anchors(config, shapes)
+FLOORS = [0.0, 0.1, 0.3, 0.7, 1.0]
+
+
+def random_boxes(name, seed):
+    """Boxes with corners at thirds of pixels, some of them nearly equal to anchors."""
+    anchors = reference.make_anchors(*LEVELS[name])
     rng = np.random.default_rng(seed)
     boxes = reference.random_boxes(rng, 30, size=140.0, snap=3)
     near = rng.integers(0, len(anchors), 10)
-    boxes[20:] = np.asarray(anchors.boxes)[near] + rng.integers(-1, 2, (10, 4))
+    boxes[20:] = anchors[near] + rng.integers(-1, 2, (10, 4))
     boxes[3], boxes[5] = boxes[0], [0.0, 0.0, -2.0, -2.0]
     boxes[27:] = boxes[20:23]  # the first of two equal boxes wins
-    boxes = jnp.asarray(boxes)
-    fits = [
+    return boxes
+
+
+def fit_levels(name, boxes, pixel_offset):
+    return [
         fit_level(x, axis_masks(x, (110, 140), 5.0, False), boxes, pixel_offset)
-        for x in anchors.levels
+        for x in rpn_jax.make_anchors(*LEVELS[name]).levels
     ]
-    return fits, boxes
+
+
+def by_operation(function):
+    """Compiled so that each operation rounds, and no product is fused with a sum."""
+    if jax.default_backend() != "cpu":
+        return function
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@functools.cache
+def found_in_both_forms(name, pixel_offset):
+    """By the reduction, and by windows for every floor, from a few sets of boxes."""
+
+    @by_operation
+    def find(boxes):
+        fits = fit_levels(name, boxes, pixel_offset)
+        reduce = functools.partial(best_by_reduction, pixel_offset=pixel_offset)
+        visit = functools.partial(best_by_windows, pixel_offset=pixel_offset)
+        return reduce(fits, boxes), [visit(fits, boxes, floor=x) for x in FLOORS]
+
+    found = [find(random_boxes(name, seed)) for seed in range(2)]
+    return jax.tree.map(np.asarray, found)
 
 
 @pytest.mark.parametrize("pixel_offset", [0.0, 1.0])
-@pytest.mark.parametrize("floor", [0.0, 0.1, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("floor", FLOORS)
 @pytest.mark.parametrize("name", LEVELS)
 def test_windows_find_what_the_reduction_finds(name, floor, pixel_offset):
-    reduce = functools.partial(best_by_reduction, pixel_offset=pixel_offset)
-    visit = functools.partial(best_by_windows, pixel_offset=pixel_offset, floor=floor)
-    for seed in range(2):
-        fits, boxes = stages(name, seed, pixel_offset)
-        # Not compiled as a whole: a CPU would contract products and sums.
-        expected, actual = reduce(fits, boxes), visit(fits, boxes)
+    for expected, by_windows in found_in_both_forms(name, pixel_offset):
+        actual = by_windows[FLOORS.index(floor)]
         assert any((level.iou > floor).any() for level in expected) or floor == 1.0
         for a, b in zip(actual, expected, strict=True):
             reaches = (b.iou >= floor) & (b.iou > 0.0)
@@ -71,41 +93,46 @@ def test_windows_find_what_the_reduction_finds(name, floor, pixel_offset):
 @pytest.mark.parametrize("pixel_offset", [0.0, 1.0])
 @pytest.mark.parametrize("name", LEVELS)
 def test_the_loop_forces_what_the_reduction_forces(name, pixel_offset):
-    offset = {"pixel_offset": pixel_offset}
+    forms = forced_by_reduction, forced_by_loop
 
     @jax.jit
-    def both(fits, boxes):
+    def both(boxes):
+        fits = fit_levels(name, boxes, pixel_offset)
         forces = forcing_shapes([fit.peak_iou for fit in fits], TargetConfig())
-        return [f(fits, forces, boxes, **offset) for f in (reduce, loop)]
+        return [f(fits, forces, boxes, pixel_offset=pixel_offset) for f in forms]
 
-    reduce, loop = forced_by_reduction, forced_by_loop
     for seed in range(3):
-        expected, actual = both(*stages(name, seed, pixel_offset))
+        expected, actual = jax.tree.map(np.asarray, both(random_boxes(name, seed)))
         assert any((x >= 0).any() for x in expected)
         for a, b in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 def test_labels_do_not_depend_on_the_floor():
-    config, shapes = LEVELS["pyramid"]
-    anchors, rules = rpn_jax.make_anchors(config, shapes), TargetConfig()
+    anchors, rules = rpn_jax.make_anchors(*LEVELS["pyramid"]), TargetConfig()
     boxes = reference.random_boxes(np.random.default_rng(7), 20, size=140.0)
-    gt = split_ground_truth(boxes, np.ones(20, bool), None, rules)
-    exact, pruned = (
-        jax.jit(match.match, static_argnames=("config", "floor"))(
-            anchors, gt, None, config=rules, floor=floor
-        )
-        for floor in (0.0, rules.negative_iou)
-    )
+
+    @jax.jit
+    def exact_and_pruned(boxes, valid):
+        gt = split_ground_truth(boxes, valid, None, rules)
+        return [
+            match.match(anchors, gt, None, config=rules, is_exact=is_exact)
+            for is_exact in (True, False)
+        ]
+
+    found = exact_and_pruned(boxes, np.ones(20, bool))
+    exact, pruned = jax.tree.map(np.asarray, found)
     np.testing.assert_array_equal(pruned.labels, exact.labels)
-    assert (np.asarray(exact.labels) == 1).sum() > 20
+    assert (exact.labels == 1).sum() > 20
     if jax.default_backend() == "cpu":  # elsewhere every overlap is computed
-        assert (np.asarray(pruned.max_iou) != np.asarray(exact.max_iou)).any()
+        assert (pruned.max_iou != exact.max_iou).any()
 
 
-def test_some_boxes_of_a_grid_are_rows_of_all():
-    for name, (config, shapes) in LEVELS.items():
-        anchors = rpn_jax.make_anchors(config, shapes)
-        index = np.random.default_rng(0).integers(0, len(anchors), 50).astype(np.int32)
-        expected = np.asarray(anchors.boxes)[index]
-        np.testing.assert_array_equal(anchors.take(index), expected, err_msg=name)
+@pytest.mark.parametrize("name", LEVELS)
+def test_some_boxes_of_a_grid_are_rows_of_all(name):
+    anchors = rpn_jax.make_anchors(*LEVELS[name])
+    index = np.random.default_rng(0).integers(0, len(anchors), 50).astype(np.int32)
+    some, all_of_them = jax.jit(lambda index: (anchors.take(index), anchors.boxes))(
+        index
+    )
+    np.testing.assert_array_equal(some, np.asarray(all_of_them)[index])
