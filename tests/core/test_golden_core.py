@@ -57,6 +57,9 @@ def anchor_grid(peer, geometry):
     return rpn_jax.make_anchors(anchor_config(peer, geometry), GEOMETRIES[geometry][2])
 
 
+all_boxes = jax.jit(lambda grid: grid.boxes)
+
+
 # --- anchors
 
 
@@ -95,7 +98,7 @@ def test_anchors_are_those_of_torchvision(golden, geometry):
     file = golden("torchvision", "anchors")
     settings, shapes = nested(file, geometry)
     config = AnchorConfig(**settings, rounding="corners")
-    boxes = rpn_jax.make_anchors(config, shapes).boxes
+    boxes = all_boxes(rpn_jax.make_anchors(config, shapes))
     expected = np.concatenate(levels_of(file, geometry, "anchors"))
     np.testing.assert_array_equal(boxes, expected)
     padded = tuple(file[f"{geometry}/forward_pad_hw"].tolist())
@@ -103,7 +106,8 @@ def test_anchors_are_those_of_torchvision(golden, geometry):
     strides = [level.stride for level in grid.levels]
     np.testing.assert_array_equal(strides, file[f"{geometry}/forward_strides_hw"])
     if f"{geometry}/forward_anchors" in file:
-        np.testing.assert_array_equal(grid.boxes, file[f"{geometry}/forward_anchors"])
+        forward = file[f"{geometry}/forward_anchors"]
+        np.testing.assert_array_equal(all_boxes(grid), forward)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.5])
@@ -117,7 +121,7 @@ def test_anchors_are_those_of_detectron2(golden, geometry, offset):
         pytest.skip(f"the file has no {geometry} at offset {offset}")
     settings, shapes = nested(file, geometry)
     config = AnchorConfig(**settings, cell_order="size_major", center_offset=offset)
-    boxes = rpn_jax.make_anchors(config, shapes).boxes
+    boxes = all_boxes(rpn_jax.make_anchors(config, shapes))
     np.testing.assert_array_equal(boxes, np.concatenate(expected))
 
 
@@ -131,7 +135,7 @@ def test_anchors_are_those_of_jwyang(golden, geometry):
         rounding="legacy",
     )
     height, width = file[f"{geometry}/grid_hw"].tolist()
-    boxes = rpn_jax.make_anchors(config, [(height, width)]).boxes
+    boxes = all_boxes(rpn_jax.make_anchors(config, [(height, width)]))
     np.testing.assert_array_equal(boxes, file[f"{geometry}/anchors"])
 
 
@@ -151,13 +155,14 @@ def test_cells_are_those_of_jwyang_for_any_base_size(golden, base_size):
 @pytest.mark.parametrize("geometry", ["c4", "c4small"])
 def test_anchors_are_those_of_py_faster_rcnn(golden, geometry):
     expected = golden("pyfrcnn", "anchors")[f"{geometry}/anchors"]
-    np.testing.assert_array_equal(anchor_grid("pyfrcnn", geometry).boxes, expected)
+    boxes = all_boxes(anchor_grid("pyfrcnn", geometry))
+    np.testing.assert_array_equal(boxes, expected)
 
 
 @pytest.mark.parametrize("geometry", ["c4", "c4small", "fpn", "fpnsmall"])
 def test_anchors_are_those_of_mmdetection(golden, geometry):
     expected = levels_of(golden("mmdet", "anchors"), geometry, "anchors")
-    boxes = anchor_grid("mmdet", geometry).boxes
+    boxes = all_boxes(anchor_grid("mmdet", geometry))
     np.testing.assert_array_equal(boxes, np.concatenate(expected))
 
 
@@ -166,7 +171,7 @@ def test_octaves_are_those_of_mmdetection(golden):
         sizes=(32,), strides=(8,), scales_per_octave=3, cell_order="size_major"
     )
     (expected,) = levels_of(golden("mmdet", "anchors"), "octave", "anchors")
-    boxes = rpn_jax.make_anchors(config, [(5, 7)]).boxes
+    boxes = all_boxes(rpn_jax.make_anchors(config, [(5, 7)]))
     np.testing.assert_array_equal(boxes, expected)
 
 
@@ -179,7 +184,7 @@ def test_offset_centres_are_those_of_mmdetection(golden, offset):
         center_offset=offset,
     )
     expected = levels_of(golden("mmdet", "anchors"), f"odd_offset{offset}", "anchors")
-    boxes = rpn_jax.make_anchors(config, [(5, 7), (3, 4)]).boxes
+    boxes = all_boxes(rpn_jax.make_anchors(config, [(5, 7), (3, 4)]))
     np.testing.assert_array_equal(boxes, np.concatenate(expected))
 
 
@@ -191,7 +196,21 @@ def pixel_offset_of(peer):
 
 
 def float32(*arrays):
-    return [jnp.asarray(array, jnp.float32) for array in arrays]
+    return [np.asarray(array, np.float32) for array in arrays]
+
+
+CODER_ROWS = 512  # as many as every file has, but for its extreme deltas
+
+
+@functools.cache
+def compiled(function, **settings):
+    return jax.jit(functools.partial(function, **settings))
+
+
+def pad_rows(array, number):
+    """Zeros after the rows, so that arrays of several lengths share a program."""
+    padding = [(0, number - len(array))] + [(0, 0)] * (array.ndim - 1)
+    return np.pad(array, padding)
 
 
 def best(file, name):
@@ -217,9 +236,10 @@ def test_encoding_is_that_of_the_peers(golden, peer, suffix, weights):
     file = golden(peer, "box_coder")
     require(file, f"encode{suffix}")
     boxes, anchors = float32(file["gt_boxes"], file["anchors"])
-    deltas = rpn_jax.encode_boxes(
-        boxes, anchors, weights=weights, pixel_offset=pixel_offset_of(peer)
+    encode = compiled(
+        rpn_jax.encode_boxes, weights=weights, pixel_offset=pixel_offset_of(peer)
     )
+    deltas = np.asarray(encode(boxes, anchors))
     expected = file[f"encode{suffix}_f32"]
     # Rows 2 and 3 are degenerate: the peers give infinities and NaN, we give 0.
     assert np.isfinite(deltas).all()
@@ -237,14 +257,15 @@ def test_decoding_is_that_of_the_peers(golden, peer, name, suffix, weights):
     prefix = name.removeprefix("decode").removeprefix("_")
     prefix = f"{prefix}_" if prefix else ""
     deltas, anchors = float32(file[f"{prefix}deltas"], file[f"{prefix}anchors"])
-    boxes = rpn_jax.decode_boxes(
-        deltas,
-        anchors,
+    decode = compiled(
+        rpn_jax.decode_boxes,
         weights=weights,
         pixel_offset=pixel_offset_of(peer),
         max_log_scale=math.inf if peer in LEGACY_PEERS else math.log(1000 / 16),
         symmetric_log_scale=peer == "mmdet",
     )
+    boxes = decode(pad_rows(deltas, CODER_ROWS), pad_rows(anchors, CODER_ROWS))
+    boxes = np.asarray(boxes)[: len(deltas)]
     assert np.isfinite(boxes).all()
     expected = best(file, f"{name}{suffix}")
     # Where a delta is not finite, or makes a box beyond float32, we differ on purpose.
@@ -257,8 +278,8 @@ def test_decoding_is_that_of_the_peers(golden, peer, name, suffix, weights):
 def test_clipping_is_that_of_the_peers(golden, peer):
     file = golden(peer, "box_coder")
     boxes, image_size = float32(file["decode_f32"], file["image_hw"])
-    pixel_offset = pixel_offset_of(peer)
-    clipped = rpn_jax.clip_boxes(boxes, image_size, pixel_offset=pixel_offset)
+    clip = compiled(rpn_jax.clip_boxes, pixel_offset=pixel_offset_of(peer))
+    clipped = clip(boxes, image_size)
     np.testing.assert_array_equal(clipped, file["decode_clipped_f32"])
 
 
@@ -326,24 +347,35 @@ def mmdet_cases(file):
 ROWS = 20  # every image is padded to as many, so that its program is compiled once
 
 
-@functools.cache
-def compiled_match(config):
-    return jax.jit(functools.partial(rpn_jax.match_anchors, config=config))
+def padded(gt_boxes, geometry):
+    """`(gt_boxes, gt_valid, image_size)` of an image."""
+    number = len(gt_boxes)
+    boxes = np.full((ROWS, 4), np.nan, np.float32)
+    boxes[:number] = gt_boxes
+    size = np.array(GEOMETRIES[geometry][3], np.float32)
+    return boxes, np.arange(ROWS) < number, size
+
+
+def match_anchors(anchors, truth, config, ignored=0):
+    """NumPy arrays of the matches; the first rows may be ignored regions."""
+    match = compiled(rpn_jax.match_anchors, config=config)
+    found = match(anchors, *truth, gt_ignore=np.arange(ROWS) < ignored)
+    return jax.tree.map(np.asarray, found)
+
+
+def anchors_of(peer, geometry, form):
+    grid = anchor_grid(peer, geometry)
+    return grid if form == "grid" else all_boxes(grid)
 
 
 def assert_labels_equal(golden, geometry, peer, scene, form, only=None):
     file = golden(peer, f"match_{geometry}_{scene}")
-    anchors = anchor_grid(peer, geometry)
-    anchors = anchors if form == "grid" else anchors.boxes
-    number, rows = len(file["gt_boxes"]), np.arange(ROWS)
-    gt_boxes = np.full((ROWS, 4), np.nan, np.float32)
-    gt_boxes[:number] = file["gt_boxes"]
-    truth = gt_boxes, rows < number, np.array(GEOMETRIES[geometry][3], np.float32)
+    anchors = anchors_of(peer, geometry, form)
+    truth = padded(file["gt_boxes"], geometry)
     for config, expected, border, ignored in list(cases_of(peer, file))[:only]:
-        found = compiled_match(config)(anchors, *truth, gt_ignore=rows < ignored)
+        labels = match_anchors(anchors, truth, config, ignored).labels
         decisive = ~marked(file, peer, border, expected.shape)
-        labels = np.asarray(found.labels)[decisive]
-        np.testing.assert_array_equal(labels, expected[decisive], str(config))
+        np.testing.assert_array_equal(labels[decisive], expected[decisive], str(config))
 
 
 def marked(file, peer, border, shape):
@@ -373,29 +405,33 @@ def test_labels_are_those_of_the_peers_under_all_settings(
 )
 def test_boxes_and_overlaps_are_those_of_torchvision(golden, scene):
     file = golden("torchvision", f"match_{scene}")
-    grid = anchor_grid("torchvision", scene.split("_")[0])
-    gt_boxes = file["gt_boxes"].astype(np.float32)
-    found = compiled_match(TargetConfig())(grid, gt_boxes, np.ones(len(gt_boxes), bool))
+    geometry = scene.split("_")[0]
+    grid, truth = (
+        anchor_grid("torchvision", geometry),
+        padded(file["gt_boxes"], geometry),
+    )
+    found = match_anchors(grid, truth, TargetConfig())
     np.testing.assert_allclose(found.max_iou, file["max_iou_per_anchor_f32"], rtol=1e-6)
     np.testing.assert_array_equal(found.gt_index, file["argmax_gt_per_anchor_f32"])
-    rows = file["pos_idx_f32"]
-    boxes = gt_boxes[np.asarray(found.gt_index)[rows]]
-    deltas = rpn_jax.encode_boxes(boxes, grid.boxes[rows])
-    np.testing.assert_allclose(deltas, file["pos_targets_f32"], rtol=1e-5, atol=1e-6)
+    rows, expected = file["pos_idx_f32"], file["pos_targets_f32"]
+    pairs = truth[0][found.gt_index[rows]], np.asarray(all_boxes(grid))[rows]
+    encode = compiled(
+        rpn_jax.encode_boxes, weights=(1.0, 1.0, 1.0, 1.0), pixel_offset=0.0
+    )
+    deltas = np.asarray(encode(*(pad_rows(x, CODER_ROWS) for x in pairs)))[: len(rows)]
+    np.testing.assert_allclose(deltas, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["grid", "boxes"])
 @pytest.mark.parametrize("scene", ["random0", "duplicates", "ties"])
 def test_forced_anchors_go_to_the_boxes_of_mmdetection(golden, scene, form):
     file = golden("mmdet", f"match_c4small_{scene}")
-    anchors = anchor_grid("mmdet", "c4small")
-    anchors = anchors if form == "grid" else anchors.boxes
+    anchors = anchors_of("mmdet", "c4small", form)
     config = TargetConfig(retarget_forced=True, min_force_iou=0.3)
-    gt_boxes = file["gt_boxes"].astype(np.float32)
-    found = compiled_match(config)(anchors, gt_boxes, np.ones(len(gt_boxes), bool))
+    found = match_anchors(anchors, padded(file["gt_boxes"], "c4small"), config)
     expected = file["gt_inds_border-1_minpos0.3"]
     # Forced anchors are `near_best`, and marked: those of the last box are what counts.
-    rows = (expected > 0) & (np.asarray(found.labels) == 1)
+    rows = (expected > 0) & (found.labels == 1)
     np.testing.assert_array_equal(found.gt_index[rows], expected[rows] - 1)
 
 
@@ -453,9 +489,9 @@ def test_losses_and_gradients_are_those_of_the_peers(golden, peer, variant, name
         file["labels_sampled"].astype(np.int32), file["targets_at_sampled_pos"]
     )
     output = RPNOutput(logits, file["deltas"])
-    anchors = anchor_grid(peer, name.split("_")[0]).boxes
-    losses, gradient = losses_and_gradients(
-        output, targets, anchors, config=LOSSES[peer][variant]
+    anchors = np.asarray(all_boxes(anchor_grid(peer, name.split("_")[0])))
+    losses, gradient = losses_and_gradients_padded(
+        output, targets, anchors, LOSSES[peer][variant]
     )
     objectness, box = (best(file, variant + loss) for loss in LOSS_NAMES[peer])
     np.testing.assert_allclose(losses.objectness, objectness, rtol=1e-5)
@@ -463,6 +499,27 @@ def test_losses_and_gradients_are_those_of_the_peers(golden, peer, variant, name
     logits = stacked([best(file, f"{variant}grad_logits{x}") for x in classes])
     assert_gradients_close(gradient.logits, logits)
     assert_gradients_close(gradient.deltas, best(file, f"{variant}grad_deltas"))
+
+
+LOSS_ROWS = 21_546  # the most anchors of a file
+
+
+def losses_and_gradients_padded(output, targets, anchors, config):
+    """With anchors that are not sampled after those of a file, to share a program."""
+    number = len(anchors)
+    padding = LOSS_ROWS - number
+
+    def pad(array):
+        rest = [(0, 0)] * (array.ndim - 2)
+        return np.pad(array, [(0, 0), (0, padding), *rest])
+
+    output = jax.tree.map(pad, output)
+    labels = np.where(np.arange(LOSS_ROWS) < number, pad(targets.labels), -1)
+    targets = Targets(labels.astype(np.int32), pad(targets.deltas))
+    anchors = pad_rows(anchors, LOSS_ROWS)
+    losses, gradient = losses_and_gradients(output, targets, anchors, config=config)
+    assert not any(np.asarray(x)[:, number:].any() for x in gradient)
+    return losses, jax.tree.map(lambda x: np.asarray(x)[:, :number], gradient)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -495,7 +552,7 @@ def test_smooth_l1_is_that_of_jwyang(golden, sigma):
     padding = ((0, 0), (0, 0), (0, 3))
     rows = [np.pad(file[name].reshape(images, -1, 1), padding) for name in names]
     predicted, target, inside = float32(*rows)
-    labels = inside[..., 0].astype(jnp.int32)
+    labels = inside[..., 0].astype(np.int32)
     assert set(np.unique(file["bbox_outside_weights"])) == {1 / 256}
     config = LossConfig(
         normalizer="fixed",
@@ -503,9 +560,10 @@ def test_smooth_l1_is_that_of_jwyang(golden, sigma):
         beta=1 / sigma**2,
     )
 
+    @jax.jit
     @jax.value_and_grad
     def box_loss(predicted):
-        output = RPNOutput(jnp.zeros(labels.shape), predicted)
+        output = RPNOutput(np.zeros(labels.shape, np.float32), predicted)
         return rpn_jax.rpn_loss(output, Targets(labels, target), config=config).box
 
     loss, gradient = box_loss(predicted)
