@@ -51,6 +51,20 @@ def run(head, key, features, boxes, valid, image_index=None, *, config=CONFIG):
     )
 
 
+@functools.cache
+def value_and_gradients(config):
+    """Compiled: the result of `compute_losses`, and gradients of the total."""
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+    def total(head, features):
+        key = jax.random.key(0)
+        out = compute_losses(head, key, features, GRID, BOXES, VALID, config=config)
+        return out.losses.total, (out.losses, out.metrics)
+
+    return total
+
+
 def losses_of_parts(head, key, features, config=CONFIG):
     """Dense: targets of every anchor, predictions at every anchor."""
 
@@ -76,19 +90,14 @@ def test_it_equals_its_parts_in_value_and_gradient(rules):
     config = dataclasses.replace(CONFIG, losses=losses)
     key = jax.random.key(0)
 
-    @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
-    def short(head, features):
-        out = compute_losses(head, key, features, GRID, BOXES, VALID, config=config)
-        return out.losses.total, (out.losses, out.metrics)
-
+    @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     def dense(head, features):
         losses, metrics = losses_of_parts(head, key, features, config)
         return losses.total, (losses, metrics)
 
-    features = [jnp.asarray(x) for x in FEATURES]
-    (_, actual), gradients = jax.jit(short)(HEAD, features)
-    (_, expected), dense_gradients = jax.jit(dense)(HEAD, features)
+    (_, actual), gradients = value_and_gradients(config)(HEAD, FEATURES)
+    (_, expected), dense_gradients = dense(HEAD, FEATURES)
     chex.assert_trees_all_close(actual, expected, rtol=1e-5)
     assert actual[1].num_positive > 0
     for a, b in zip(*map(jax.tree.leaves, (gradients, dense_gradients)), strict=True):
@@ -96,7 +105,7 @@ def test_it_equals_its_parts_in_value_and_gradient(rules):
 
 
 def test_any_function_of_the_features_serves_as_a_head():
-    key, features = jax.random.key(1), [jnp.asarray(x) for x in FEATURES]
+    key = jax.random.key(1)
 
     @jax.jit
     def with_function(features):
@@ -104,27 +113,27 @@ def test_any_function_of_the_features_serves_as_a_head():
             lambda x: HEAD(x), key, features, GRID, BOXES, VALID, config=CONFIG
         )
 
-    expected = run(HEAD, key, features, BOXES, VALID)
-    chex.assert_trees_all_close(with_function(features), expected, rtol=1e-5)
+    expected = run(HEAD, key, FEATURES, BOXES, VALID)
+    chex.assert_trees_all_close(with_function(FEATURES), expected, rtol=1e-5)
 
 
 def test_the_log_counts_boxes_and_degenerate_rows():
-    key, features = jax.random.key(0), [jnp.asarray(x) for x in FEATURES]
-    out = run(HEAD, key, features, BOXES, VALID)
+    key = jax.random.key(0)
+    out = run(HEAD, key, FEATURES, BOXES, VALID)
     assert out.num_degenerate == 1  # the inverted row that is marked valid
     assert out.unsampled_fraction == 0.0
     assert 3 <= out.metrics.num_positive <= 3 * 12
     assert out.metrics.num_positive + out.metrics.num_negative == 3 * 24
     none = dataclasses.replace(CONFIG.targets, positive_fraction=0.0)
     config = dataclasses.replace(CONFIG, targets=none)
-    out = run(HEAD, key, features, BOXES, VALID, config=config)
+    out = run(HEAD, key, FEATURES, BOXES, VALID, config=config)
     assert out.unsampled_fraction == 1.0
     assert out.losses.box == 0.0
 
 
 def test_the_sample_of_an_image_does_not_depend_on_its_batch():
     """Losses of a batch, of each image alone, and of images under `vmap`."""
-    key, features = jax.random.key(5), [jnp.asarray(x) for x in FEATURES]
+    key = jax.random.key(5)
     losses = dataclasses.replace(CONFIG.losses, normalizer="image")
     config = dataclasses.replace(CONFIG, losses=losses)
 
@@ -132,28 +141,27 @@ def test_the_sample_of_an_image_does_not_depend_on_its_batch():
         return run(HEAD, key, list(maps), boxes, valid, index, config=config).losses
 
     rows = [np.array([i]) for i in range(3)]
-    alone = [loss(i, BOXES[i], VALID[i], *(x[i] for x in features)) for i in rows]
-    expected = jax.tree.map(lambda *x: sum(x) / 3, *alone)
-    whole = loss(np.arange(3), BOXES, VALID, *features)
+    alone = [loss(i, BOXES[i], VALID[i], *(x[i] for x in FEATURES)) for i in rows]
+    expected = jax.tree.map(lambda *x: np.mean(x), *alone)
+    whole = loss(np.arange(3), BOXES, VALID, *FEATURES)
     chex.assert_trees_all_close(whole, expected, rtol=1e-5)
-    batches = jax.tree.map(
-        lambda x: x[:, None], (jnp.arange(3), BOXES, VALID, *features)
-    )
-    mapped = jax.vmap(loss)(*batches)
+    images = np.arange(3), BOXES, VALID, *FEATURES
+    mapped = jax.jit(jax.vmap(loss))(*(x[:, None] for x in images))
     for i in range(3):
-        of_image = jax.tree.map(lambda x, i=i: x[i], mapped)
+        of_image = jax.tree.map(lambda x, i=i: np.asarray(x)[i], mapped)
         chex.assert_trees_all_close(of_image, alone[i], rtol=1e-5)
 
 
 def test_it_compiles_once_for_changing_values():
     @jax.jit
     @chex.assert_max_traces(n=1)
-    def once(key, boxes):
-        features = [jnp.asarray(x) for x in FEATURES]
+    def once(key, features, boxes):
         return compute_losses(HEAD, key, features, GRID, boxes, VALID, config=CONFIG)
 
     for seed in range(3):
-        chex.assert_tree_all_finite(once(jax.random.key(seed), BOXES + seed))
+        key, boxes = jax.random.key(seed), BOXES + seed
+        once.trace(key, FEATURES, boxes)
+        chex.assert_tree_all_finite(run(HEAD, key, FEATURES, boxes, VALID))
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -162,41 +170,29 @@ def test_proposals_of_a_batch_follow_the_limits_asked_for(training):
         post_nms_top_k=7, train_pre_nms_top_k=30, train_post_nms_top_k=11
     )
     config = dataclasses.replace(CONFIG, proposals=limits)
-    features, sizes = list(map(jnp.asarray, FEATURES)), jnp.full((3, 2), 60.0)
+    sizes = np.full((3, 2), 60, np.float32)
 
     @jax.jit
-    def propose(head):
+    def propose(head, features):
         return rpn_jax.compute_proposals(
             head, features, GRID, sizes, training=training, config=config
         )
 
-    actual = propose(HEAD)
+    actual = jax.tree.map(np.asarray, propose(HEAD, FEATURES))
     rules = limits.for_training() if training else limits
-    expected = rpn_jax.propose(HEAD(features), GRID, sizes, config=rules)
+    output = jax.jit(lambda head, features: head(features))(HEAD, FEATURES)
+    expected = rpn_jax.propose(output, GRID, sizes, config=rules)
     chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert actual.boxes.shape == (3, 11 if training else 7, 4)
     assert actual.valid.all()
 
 
 def test_a_few_steps_of_descent_lower_the_loss():
-    graph, parameters = nnx.split(HEAD, nnx.Param)
-    features = [jnp.asarray(x) for x in FEATURES]
-
-    @jax.jit
-    def step(parameters):
-        def loss(parameters):
-            head = nnx.merge(graph, parameters)
-            out = compute_losses(
-                head, jax.random.key(0), features, GRID, BOXES, VALID, config=CONFIG
-            )
-            return out.losses.total
-
-        value, gradients = jax.value_and_grad(loss)(parameters)
-        return value, jax.tree.map(lambda p, g: p - 0.5 * g, parameters, gradients)
-
-    values = []
+    head, values = HEAD, []
     for _ in range(40):
-        value, parameters = step(parameters)
+        (value, _), (gradients, _) = value_and_gradients(CONFIG)(head, FEATURES)
+        step = functools.partial(jax.tree.map, lambda p, g: p - np.float32(0.5) * g)
+        head = step(jax.tree.map(np.asarray, head), jax.tree.map(np.asarray, gradients))
         values.append(value)
     assert values[-1] < 0.8 * values[0]
 

@@ -98,8 +98,13 @@ def test_a_grid_and_its_boxes_have_the_same_targets(seed):
 def test_assigning_is_matching_then_sampling():
     key, (gt_boxes, gt_valid) = jax.random.key(1), truth(1)
     targets = compiled(assign_targets, "boxes", num_samples=48)(key, gt_boxes, gt_valid)
-    labels = rpn_jax.match_anchors(BOXES, gt_boxes, gt_valid).labels
-    sampled = rpn_jax.sample_anchors(key, labels, num_samples=48)
+
+    @jax.jit
+    def match_then_sample(key, gt_boxes, gt_valid):
+        labels = rpn_jax.match_anchors(BOXES, gt_boxes, gt_valid).labels
+        return rpn_jax.sample_anchors(key, labels, num_samples=48)
+
+    sampled = match_then_sample(key, gt_boxes, gt_valid)
     np.testing.assert_array_equal(targets.labels, sampled)
 
 
@@ -109,17 +114,19 @@ def test_assigning_is_matching_then_sampling():
 )
 def test_the_short_form_holds_the_sampled_rows_alone(form, rule):
     arguments = jax.random.key(2), *truth(2)
-    targets = compiled(assign_targets, form, **RULES[rule])(*arguments)
-    index, sampled, gt_index = compiled(sample_targets, form, **RULES[rule])(*arguments)
-    is_row = np.asarray(sampled.labels) >= 0
-    kept = np.asarray(index)[is_row]
-    assert sorted(kept) == np.flatnonzero(np.asarray(targets.labels) >= 0).tolist()
+    targets, (index, sampled, gt_index) = (
+        jax.tree.map(np.asarray, compiled(x, form, **RULES[rule])(*arguments))
+        for x in (assign_targets, sample_targets)
+    )
+    is_row = sampled.labels >= 0
+    kept = index[is_row]
+    assert sorted(kept) == np.flatnonzero(targets.labels >= 0).tolist()
     np.testing.assert_array_equal(sampled.labels[is_row], targets.labels[kept])
     np.testing.assert_array_equal(sampled.deltas[is_row], targets.deltas[kept])
     assert not sampled.deltas[~is_row].any()
-    positive = np.asarray(sampled.labels) == 1
-    boxes = truth(2)[0][np.asarray(gt_index)[positive]]
-    deltas = reference.encode_boxes(boxes, BOXES[np.asarray(index)[positive]])
+    positive = sampled.labels == 1
+    boxes = truth(2)[0][gt_index[positive]]
+    deltas = reference.encode_boxes(boxes, BOXES[index[positive]])
     np.testing.assert_allclose(sampled.deltas[positive], deltas, rtol=1e-5, atol=1e-6)
 
 
@@ -143,7 +150,7 @@ def test_changing_values_are_traced_once():
         return assign_targets(key, BOXES, gt_boxes, gt_valid, image_size, config=config)
 
     for seed in range(3):
-        assign(jax.random.key(seed), *truth(seed), SIZE - np.float32(seed))
+        assign.trace(jax.random.key(seed), *truth(seed), SIZE - np.float32(seed))
 
 
 def test_targets_pass_no_gradient():
@@ -153,9 +160,7 @@ def test_targets_pass_no_gradient():
         key = jax.random.key(4)
         return assign_targets(key, anchors, gt_boxes, gt_valid).deltas.sum()
 
-    gradients = jax.jit(jax.grad(sum_of_deltas, argnums=(0, 1)))(
-        jnp.asarray(BOXES), jnp.asarray(gt_boxes)
-    )
+    gradients = jax.jit(jax.grad(sum_of_deltas, argnums=(0, 1)))(BOXES, gt_boxes)
     assert not any(np.any(gradient) for gradient in gradients)
 
 
@@ -165,8 +170,9 @@ def test_decoding_the_targets_gives_the_boxes():
         jax.random.key(5), gt_boxes, gt_valid
     )
     positive = np.asarray(targets.labels) == 1
-    decoded = rpn_jax.decode_boxes(targets.deltas[positive], BOXES[positive])
-    distance = np.abs(np.asarray(decoded)[:, None] - gt_boxes[None, gt_valid])
+    decoded = jax.jit(rpn_jax.decode_boxes)(targets.deltas, BOXES)
+    decoded = np.asarray(decoded)[positive]
+    distance = np.abs(decoded[:, None] - gt_boxes[None, gt_valid])
     assert positive.any()
     np.testing.assert_allclose(distance.max(axis=2).min(axis=1), 0, atol=1e-3)
 
@@ -199,6 +205,9 @@ def test_degenerate_rows_are_counted():
     assert count == 3
 
 
+compiled_fraction = jax.jit(unmatched_fraction)
+
+
 @pytest.mark.parametrize(
     ("labels", "gt_index", "valid", "expected"),
     [
@@ -212,14 +221,20 @@ def test_degenerate_rows_are_counted():
 def test_unmatched_boxes_are_those_without_a_positive(
     labels, gt_index, valid, expected
 ):
-    matches = rpn_jax.Matches(jnp.array(labels), jnp.array(gt_index), jnp.ones(4))
+    labels, gt_index = (jnp.asarray(np.array(x, np.int32)) for x in (labels, gt_index))
+    matches = rpn_jax.Matches(labels, gt_index, jnp.asarray(np.ones(4, np.float32)))
     boxes = np.array([[0, 0, 4, 4]] * 3, np.float32)
-    share = jax.jit(unmatched_fraction)(matches, boxes, np.array(valid))
+    share = compiled_fraction(matches, boxes, np.array(valid))
     np.testing.assert_allclose(share, expected, rtol=1e-6)
 
 
 def test_a_degenerate_box_is_not_an_unmatched_one():
     boxes = np.array([[0, 0, 16, 16], [9, 9, 9, 9]], np.float32)
     valid = np.ones(2, bool)
-    matches = rpn_jax.match_anchors(BOXES, boxes, valid)
-    assert unmatched_fraction(matches, boxes, valid) == 0.0
+
+    @jax.jit
+    def fraction(boxes, valid):
+        matches = rpn_jax.match_anchors(BOXES, boxes, valid)
+        return unmatched_fraction(matches, boxes, valid)
+
+    assert fraction(boxes, valid) == 0.0
