@@ -210,6 +210,16 @@ def test_damage_is_one_line(artifact, tmp_path):
             export.load(path)
 
 
+def test_an_artifact_that_jax_refuses_is_one_line(monkeypatch):
+    def refuse(content):
+        raise ValueError("unsupported calling convention 99\nmore lines")
+
+    monkeypatch.setattr(jax.export, "deserialize", refuse)
+    with pytest.raises(ValueError, match=r"JAX 0.10.2, .* 99\)") as error:
+        export.load(FOLDER / "core_1.stablehlo")
+    assert "\n" not in str(error.value)
+
+
 def test_a_missing_package_is_named(artifact, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     with pytest.raises(ValueError, match=r"flatbuffers.*pip install rpn-jax\[export\]"):
