@@ -7,7 +7,8 @@
 
 These programs are compiled:
 
-* `assign` labels, samples and encodes.
+* `assign` labels, samples and encodes. `assign_atss` and so on do so by another rule of
+  `TargetConfig.assigner`, and `sample_libra` and `sample_hardest` by other samplers.
 * `loss` adds the two losses and their gradients with respect to the predictions.
 * `step` is `compute_losses` with gradients of the head's weights and of the features.
 * `step_everywhere` is `step` with a prediction at every anchor.
@@ -49,7 +50,22 @@ import rpn_jax
 from rpn_jax import presets
 
 CONFIG = presets.torchvision_fpn()
-PROGRAMS = ("assign", "loss", "step", "step_everywhere", "dense")
+TARGETS = {
+    "assign": CONFIG.targets,
+    **{
+        f"assign_{name}": dataclasses.replace(CONFIG.targets, assigner=name)
+        for name in ("atss", "task_aligned", "sim_ota", "region", "centerness")
+    },
+    "sample_libra": dataclasses.replace(
+        CONFIG.targets,
+        positive_sampler="instance_balanced",
+        negative_sampler="iou_balanced",
+    ),
+    "sample_hardest": dataclasses.replace(
+        CONFIG.targets, positive_sampler="hardest", negative_sampler="hardest"
+    ),
+}
+PROGRAMS = (*TARGETS, "loss", "step", "step_everywhere", "dense")
 TITLES = (
     *("program", "chips", "arguments MiB", "results MiB", "temporaries MiB"),
     *("largest array", "collectives", "in loops", "seconds"),
@@ -188,14 +204,21 @@ def make_program(name: str, sizes: Sizes) -> Program:
     truth = (_array(b, m, 4), jax.ShapeDtypeStruct((b, m), jnp.bool_))
     if name == "dense":
         return Program(functools.partial(_dense, anchors), key, truth)
-    if name == "assign":
-        return Program(functools.partial(_assign, anchors), key, truth)
+    predictions = jax.eval_shape(rpn_jax.RPNOutput, _array(b, n), _array(b, n, 4))
+    if name in TARGETS:
+        config = TARGETS[name]
+        if not config.reads_predictions:
+            predictions = None
+
+        def assign(key, images):
+            return _assign(anchors, key, *images, config=config)
+
+        return Program(assign, key, (truth, predictions))
     if name == "loss":
 
         def loss(key, images):
             return jax.value_and_grad(_loss)(images[0], anchors, key, images[1])
 
-        predictions = jax.eval_shape(rpn_jax.RPNOutput, _array(b, n), _array(b, n, 4))
         return Program(loss, key, (predictions, truth))
 
     graphdef, params = nnx.split(nnx.eval_shape(lambda: _head(sizes)), nnx.Param)
@@ -267,10 +290,17 @@ def _head(sizes: Sizes) -> rpn_jax.RPNHead:
     return rpn_jax.RPNHead(sizes.channels, anchors_per_cell, rngs=nnx.Rngs(0))
 
 
-def _assign(anchors, key, truth) -> rpn_jax.Targets:
+def _assign(
+    anchors, key, truth, predictions=None, config=CONFIG.targets
+) -> rpn_jax.Targets:
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(truth[0])))
-    assign = functools.partial(rpn_jax.assign_targets, config=CONFIG.targets)
-    return jax.vmap(assign, (0, None, 0, 0))(keys, anchors, *truth)
+
+    def of_image(key, boxes, valid, predictions):
+        return rpn_jax.assign_targets(
+            key, anchors, boxes, valid, predictions=predictions, config=config
+        )
+
+    return jax.vmap(of_image)(keys, *truth, predictions)
 
 
 def _loss(output, anchors, key, truth) -> jax.Array:
