@@ -1,5 +1,6 @@
 """Proposals of a model for images, in pixels of the original images."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -141,6 +142,19 @@ def _on_mesh(
 ) -> Callable[[TrainBatch], Proposals]:
     """A compiled function that spreads the images of a batch over the devices."""
     graphdef, state = nnx.split(model)
+    return lambda batch: _propose_on_mesh(state, batch, graphdef, mesh, config)
+
+
+# Networks of the same settings share the programs, so evaluating again compiles none.
+@functools.partial(jax.jit, static_argnames=("graphdef", "mesh", "config"))
+def _propose_on_mesh(
+    state: nnx.State,
+    batch: TrainBatch,
+    graphdef: nnx.GraphDef,
+    mesh: Mesh,
+    config: RPNConfig,
+) -> Proposals:
+    """The proposals of a batch that is spread over the devices."""
 
     def propose(state: nnx.State, batch: TrainBatch) -> Proposals:
         model = nnx.merge(graphdef, state)
@@ -154,19 +168,24 @@ def _on_mesh(
         in_specs=(PartitionSpec(), PartitionSpec("data")),
         out_specs=PartitionSpec("data"),
     )
-    compiled = jax.jit(mapped)
-    return lambda batch: compiled(state, batch)
+    return mapped(state, batch)
 
 
 def _on_one_device(model: RPN, config: RPNConfig) -> Callable[..., Proposals]:
     """A compiled function from images and their sizes to proposals."""
     graphdef, state = nnx.split(model)
-    compiled = jax.jit(
-        lambda state, images, sizes: _propose(
-            nnx.merge(graphdef, state), config, images, sizes
-        )
-    )
-    return lambda images, sizes: compiled(state, images, sizes)
+    return lambda images, sizes: _propose_alone(state, images, sizes, graphdef, config)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "config"))
+def _propose_alone(
+    state: nnx.State,
+    images: UInt8[Array, "b h w 3"],
+    image_sizes: Float[Array, "b 2"],
+    graphdef: nnx.GraphDef,
+    config: RPNConfig,
+) -> Proposals:
+    return _propose(nnx.merge(graphdef, state), config, images, image_sizes)
 
 
 def _propose(

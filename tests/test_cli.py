@@ -1,10 +1,13 @@
 """The command, from a data set on disk to its results."""
 
+import contextlib
 import errno
 import io
 import json
 import logging
+import pathlib
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -78,17 +81,35 @@ def test_training_leaves_what_the_readme_promises(trained):
     assert config["rpn"]["targets"]["ignore_iof"] == 0.5
 
 
-def test_what_was_wrong_with_the_data_is_said(coco, tmp_path, capsys):
-    out = tmp_path / "inspection"
-    assert cli.main(["inspect", "--data", str(coco), "--out", str(out), *SMALL]) == 0
-    said = capsys.readouterr()
-    assert "1 x image file not found" in said.err
-    assert "scene 0.png" in said.err
-    assert "| objects" in said.out
-    with Image.open(out / "inspection.png") as picture:
+class Inspected(NamedTuple):
+    """What `rpn-jax inspect` wrote and printed."""
+
+    out: pathlib.Path
+    printed: str
+    logged: str
+
+    def facts(self):
+        return json.loads((self.out / "inspection.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def inspected(coco, tmp_path_factory):
+    out = tmp_path_factory.mktemp("inspection")
+    printed, logged = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(logged):
+        flags = ["--data", str(coco), "--out", str(out), *SMALL]
+        assert cli.main(["inspect", *flags]) == 0
+    return Inspected(out, printed.getvalue(), logged.getvalue())
+
+
+def test_what_was_wrong_with_the_data_is_said(inspected):
+    assert "1 x image file not found" in inspected.logged
+    assert "scene 0.png" in inspected.logged
+    assert "| objects" in inspected.printed
+    with Image.open(inspected.out / "inspection.png") as picture:
         assert min(picture.size) > 400
-    facts = json.loads((out / "inspection.json").read_text())
-    assert any("image file not found" in line for line in facts["problems"])
+    problems = inspected.facts()["problems"]
+    assert any("image file not found" in line for line in problems)
 
 
 def test_evaluation_repeats_the_recall_of_the_training(trained, capsys):
@@ -370,12 +391,10 @@ def test_a_full_target_of_a_redirection_is_an_error(stand_in, monkeypatch, capsy
     target.is_full = False  # so that Python can close it
 
 
-def test_what_inspect_prints_can_be_pasted(coco, tmp_path, capsys):
-    out, flags = tmp_path / "inspection", ["--data", str(coco), *SMALL]
-    assert cli.main(["inspect", *flags, "--out", str(out)]) == 0
-    said = capsys.readouterr().out
+def test_what_inspect_prints_can_be_pasted(inspected, coco):
+    flags, said = ["--data", str(coco), *SMALL], inspected.printed
     assert "px are pixels of the resized images" in said
-    facts = json.loads((out / "inspection.json").read_text())
+    facts = inspected.facts()
     pasted = next(x for x in said.splitlines() if x.startswith("--rpn.anchors."))
     assert pasted == facts["suggested_flags"]
     config = parse_training([*flags, *pasted.split()])

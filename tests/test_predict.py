@@ -2,10 +2,13 @@
 
 from typing import Any, NamedTuple, cast
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 from support import data_files
+from support.pipeline_data import PLAIN, FakeSource
 
 from rpn_jax import Proposals, RPNConfig, predict
 from rpn_jax.data import open_unannotated
@@ -69,3 +72,38 @@ def test_proposals_do_not_depend_on_the_other_images(tmp_path, monkeypatch):
     first, last, *alone = network.seen
     np.testing.assert_array_equal(first, alone[0])
     np.testing.assert_array_equal(last, alone[1])
+
+
+class Constant(nnx.Module):
+    """Stands in for a network whose only weight is a score."""
+
+    def __init__(self, score):
+        self.score = nnx.Param(np.float32(score))
+
+
+def test_networks_of_the_same_settings_share_their_programs(monkeypatch):
+    traced = []
+
+    def propose(model, config, images, sizes):
+        traced.append(images.shape)
+        size = sizes[:, None, ::-1]
+        boxes = jnp.concatenate([jnp.zeros_like(size), size], axis=2)
+        scores = jnp.broadcast_to(model.score[...], boxes.shape[:2])
+        return Proposals(boxes, scores, jnp.ones(scores.shape, bool))
+
+    monkeypatch.setattr(predict, "_propose", propose)
+    source, config = FakeSource([(32, 64)] * 3), RPNConfig()
+    for score in (0.25, 0.5):
+        network = cast(Any, Constant(score))
+        options = {"pipeline": PLAIN, "config": config, "batch_size": 2}
+        found = dict(predict.predict(network, source, **options))
+        alone = dict(
+            predict.predict_alone(
+                network, source, system="torchvision_320", config=config
+            )
+        )
+        assert sorted(found) == sorted(alone) == [0, 1, 2]
+        for proposals in (*found.values(), *alone.values()):
+            assert proposals.scores.tolist() == [score]
+            np.testing.assert_allclose(proposals.boxes, [[0, 0, 64, 32]], rtol=1e-6)
+    assert traced == [(2, 32, 64, 3), (1, 320, 640, 3)]

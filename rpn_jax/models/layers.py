@@ -1,5 +1,6 @@
 """The layers of backbones; they compute the same numbers as PyTorch's layers."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -9,6 +10,7 @@ from flax import nnx
 
 from ..core._typing import DTypeLike, Float
 from .convolution import convolve
+from .initial_weights import filled, normal
 
 Norm = Literal["frozen", "group"]
 Layer = Callable[[jax.Array], jax.Array]
@@ -63,10 +65,10 @@ class Conv(nnx.Module):
             rngs: source of randomness for the parameters.
         """
         # Parameters are float32 for any dtype, so that small updates are not lost.
-        draw = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
         shape = (size, size, inputs // groups, outputs)
-        self.kernel = nnx.Param(draw(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros(outputs)) if use_bias else None
+        variance = gain / math.prod(shape[:3])
+        self.kernel = nnx.Param(normal(rngs.params(), shape, variance))
+        self.bias = nnx.Param(filled(0.0, outputs)) if use_bias else None
         self.stride, self.groups, self.dtype = stride, groups, dtype
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b _ _ d"]:
@@ -191,10 +193,10 @@ class FrozenBatchNorm(nnx.Module):
             epsilon: number that is added to the variance.
         """
         self.epsilon = epsilon
-        self.scale = Statistic(jnp.ones(features))
-        self.bias = Statistic(jnp.zeros(features))
-        self.mean = Statistic(jnp.zeros(features))
-        self.var = Statistic(jnp.ones(features))
+        self.scale = Statistic(filled(1.0, features))
+        self.bias = Statistic(filled(0.0, features))
+        self.mean = Statistic(filled(0.0, features))
+        self.var = Statistic(filled(1.0, features))
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b h w c"]:
         """Normalises `x`. The result has the dtype of `x`."""
@@ -224,8 +226,8 @@ class GroupNorm(nnx.Module):
         """
         self.num_groups = max(n for n in range(1, num_groups + 1) if features % n == 0)
         self.epsilon = epsilon
-        self.scale = nnx.Param(jnp.ones(features))
-        self.bias = nnx.Param(jnp.zeros(features))
+        self.scale = nnx.Param(filled(1.0, features))
+        self.bias = nnx.Param(filled(0.0, features))
 
     def __call__(self, x: Float[jax.Array, "b h w c"]) -> Float[jax.Array, "b h w c"]:
         """Normalises each group of channels of each image.

@@ -8,11 +8,12 @@ from flax import nnx
 from ..devices import make_mesh
 from ..models import RPN, BackboneConfig, backbone_spec, make_model
 from ..models.interop import SYSTEMS
+from ..models.shapes_only import shapes_only
 from .checkpoints import CheckpointStore
 from .config_file import read_config
 from .optimizer import make_optimizer, make_schedule
 from .run_folder import RunFolder
-from .step import init_state
+from .step import state_shapes
 from .train_config import ResolvedConfig
 
 
@@ -30,11 +31,12 @@ class TrainedRun(NamedTuple):
     step: int
 
 
-def build_model(config: ResolvedConfig) -> RPN:
+def build_model(config: ResolvedConfig, rngs: nnx.Rngs | None = None) -> RPN:
     """Makes the network of a configuration with random weights.
 
     Args:
         config: the settings of a run, from `resolve`.
+        rngs: source of randomness; None uses the seed of the settings.
 
     Returns:
         The network. It has group norms if it is trained from scratch, otherwise the
@@ -56,7 +58,7 @@ def build_model(config: ResolvedConfig) -> RPN:
         config.rpn.anchors,
         num_logits=config.rpn.num_logits,
         dtype=None if config.dtype == "float32" else config.dtype,
-        rngs=nnx.Rngs(config.seed),
+        rngs=rngs or nnx.Rngs(config.seed),
         **options,
     )
 
@@ -75,11 +77,12 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     """
     places = RunFolder(folder)
     config = read_config(ResolvedConfig, places.config)
-    # The optimizer serves only as a template of the saved state, so the length of its
-    # schedule does not matter.
+    # The saved state is restored by its shapes, so nothing is initialized, and the
+    # length of the schedule does not matter.
     schedule = make_schedule(config.optimizer, config.lr, 1)
     optimizer = make_optimizer(config.optimizer, schedule)
-    graphdef, state = init_state(build_model(config), optimizer, make_mesh())
+    model = shapes_only(lambda rngs: build_model(config, rngs))
+    graphdef, state = state_shapes(model, optimizer, make_mesh())
     store = CheckpointStore(places.checkpoints)
     restored = store.restore(state)
     store.close()

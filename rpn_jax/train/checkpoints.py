@@ -73,8 +73,9 @@ class CheckpointStore:
         its steps and saves them again.
 
         Args:
-            like: a tree of `jax.Array` with the structure that was saved. The restored
-                arrays have the same shapes, dtypes and shardings.
+            like: a tree of `jax.Array` or `jax.ShapeDtypeStruct` with the structure
+                that was saved. The restored arrays have the same shapes, dtypes and
+                shardings.
 
         Returns:
             The checkpoint, or None if none is intact.

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -202,7 +202,12 @@ def copied_model(graphdef: nnx.GraphDef, state: TrainState) -> RPN:
         graphdef: the definition of the model, from `init_state`.
         state: the arrays of the run, which are copied on their devices.
     """
-    return nnx.merge(graphdef, *jax.tree.map(jnp.copy, (state.params, state.frozen)))
+    return nnx.merge(graphdef, *_copied((state.params, state.frozen)))
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _check_batch(config: ResolvedConfig, num_devices: int) -> None:

@@ -76,9 +76,31 @@ def init_state(
         The static definition of the model, and the arrays of the run.
     """
     graphdef, params, frozen = nnx.split(model, model.is_trainable, ...)
-    step = jnp.zeros((), jnp.int32)
-    state = TrainState(step, params, frozen, optimizer.init(params))
+    # Compiled as a whole, because every shape would be a program of its own.
+    moments = jax.jit(optimizer.init)(params)
+    state = TrainState(jnp.zeros((), jnp.int32), params, frozen, moments)
     return graphdef, jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+
+
+def state_shapes(
+    model: RPN, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> tuple[nnx.GraphDef, TrainState]:
+    """What `init_state` returns, with shapes in place of arrays.
+
+    Args:
+        model: the network, from `shapes_only`.
+        optimizer: the optimizer.
+        mesh: the devices.
+
+    Returns:
+        The static definition of the model, and a `jax.ShapeDtypeStruct` for every array
+        of the run, with its sharding.
+    """
+    graphdef, params, frozen = nnx.split(model, model.is_trainable, ...)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    state = TrainState(step, params, frozen, jax.eval_shape(optimizer.init, params))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return graphdef, jax.tree.map(lambda x: x.update(sharding=everywhere), state)
 
 
 def make_train_step(

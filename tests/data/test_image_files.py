@@ -1,7 +1,6 @@
 """Image files of every kind, and file names that lead out of the folder."""
 
-import subprocess
-import sys
+import importlib.util
 import warnings
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 from support import data_files
 
-from rpn_jax.data import ImageError, Problem
+from rpn_jax.data import ImageError, Problem, image_files
 from rpn_jax.data.image_files import Header, decode_image, read_headers
 from rpn_jax.data.image_folder import ImageFolder
 
@@ -178,20 +177,24 @@ def test_a_decompression_bomb_is_refused_and_not_opened(tmp_path):
     assert warnings.filters == filters
 
 
-def test_damaged_exif_hinders_nobody_and_is_not_spoken_of(tmp_path):
+def test_damaged_exif_hinders_nobody_and_is_not_spoken_of(tmp_path, capfd):
     for name, exif in (("a.jpg", b"II*\0\x08\0\0\0\xff\xff"), ("b.jpg", b"junk")):
         pixels = data_files.smooth(16, 24)
         data_files.save(tmp_path / name, pixels, exif=b"Exif\0\0" + exif)
-    code = (
-        "import pathlib, sys\n"
-        "from rpn_jax.data.image_files import decode_image, read_headers\n"
-        "for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):\n"
-        "    print(decode_image(path, read_headers([path])[0]).pixels.shape)"
-    )
-    # Another process, because pytest sets the filters of warnings.
-    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("(16, 24, 3)\n" * 2, "")
+    spec = importlib.util.find_spec(image_files.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    with warnings.catch_warnings():
+        # As in a new process with `-W error`, instead of the filters of pytest: the
+        # module sets its own when it is imported.
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        again = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(again)
+        for path in sorted(tmp_path.iterdir()):
+            (header,) = again.read_headers([path])
+            assert again.decode_image(path, header).pixels.shape == (16, 24, 3)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_image_that_changed_since_its_header_was_read_is_refused(tmp_path):

@@ -35,7 +35,7 @@ SHAPES = [  # height, width, channels in and out, size of the kernel, stride, de
 
 def draw(*shape, seed=0):
     rng = np.random.default_rng(seed)
-    return jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    return jnp.asarray(rng.standard_normal(shape).astype(np.float32))
 
 
 def xla_convolution(x, kernel, stride, groups):
@@ -50,69 +50,81 @@ def xla_convolution(x, kernel, stride, groups):
     )
 
 
-@pytest.fixture(params=[0, convolution.PATCHES], ids=["in bands", "whole"])
-def _limit_of_whole_maps(request, monkeypatch):
-    monkeypatch.setattr(convolution, "PATCHES", request.param)
+def limits_of_whole_maps(is_dense):
+    """The limits to test: only dense kernels have a gradient in bands."""
+    return [0, convolution.PATCHES] if is_dense else [convolution.PATCHES]
 
 
-@pytest.mark.usefixtures("_limit_of_whole_maps")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_convolution_and_its_gradients_equal_those_of_xla(shape):
+def test_convolution_and_its_gradients_equal_those_of_xla(shape, monkeypatch):
     height, width, inputs, outputs, size, stride, is_depthwise = shape
     groups = inputs if is_depthwise else 1
     x = draw(2, height, width, inputs)
     kernel = draw(size, size, inputs // groups, outputs, seed=1)
-    expected, pull = jax.vjp(
-        lambda x, kernel: xla_convolution(x, kernel, stride, groups), x, kernel
-    )
-    cotangent = draw(*expected.shape, seed=2)
+    cotangent = draw(2, -(-height // stride), -(-width // stride), outputs, seed=2)
 
     @jax.jit
-    def run(x, kernel):
-        def forward(x, kernel):
-            return convolve(x, kernel, stride=stride, groups=groups)
+    def run(x, kernel, cotangent):
+        def of(forward):
+            y, pull = jax.vjp(forward, x, kernel)
+            return y, pull(cotangent)
 
-        y, pull = jax.vjp(forward, x, kernel)
-        return y, pull(cotangent)
+        found = []
+        for limit in limits_of_whole_maps(not is_depthwise and size > 1):
+            monkeypatch.setattr(convolution, "PATCHES", limit)
+            found.append(
+                of(lambda x, kernel: convolve(x, kernel, stride=stride, groups=groups))
+            )
+        return found, of(lambda x, kernel: xla_convolution(x, kernel, stride, groups))
 
-    actual, gradients = run(x, kernel)
-    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-4)
-    chex.assert_trees_all_close(gradients, pull(cotangent), rtol=1e-4, atol=1e-3)
+    found, (expected, expected_gradients) = run(x, kernel, cotangent)
+    for actual, gradients in found:
+        chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-4)
+        chex.assert_trees_all_close(gradients, expected_gradients, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_shifted_products_equal_the_convolution_on_every_backend(stride):
     x, kernel = draw(2, 10, 7, 4), draw(3, 3, 1, 4, seed=1)
-    expected, pull = jax.vjp(lambda x, k: xla_convolution(x, k, stride, 4), x, kernel)
-    cotangent = draw(*expected.shape, seed=2)
-    np.testing.assert_allclose(
-        depthwise(x, kernel, stride=stride), expected, rtol=1e-4, atol=1e-5
-    )
-    for gradient, of in zip(
-        pull(cotangent),
-        (depthwise_input_gradient, depthwise_kernel_gradient),
-        strict=True,
-    ):
-        actual = of(x, kernel, cotangent, stride=stride)
-        np.testing.assert_allclose(actual, gradient, rtol=1e-4, atol=1e-4)
+    cotangent = draw(2, -(-10 // stride), -(-7 // stride), 4, seed=2)
+
+    @jax.jit
+    def run(x, kernel, cotangent):
+        expected, pull = jax.vjp(
+            lambda x, k: xla_convolution(x, k, stride, 4), x, kernel
+        )
+        gradients = [
+            of(x, kernel, cotangent, stride=stride)
+            for of in (depthwise_input_gradient, depthwise_kernel_gradient)
+        ]
+        actual = depthwise(x, kernel, stride=stride)
+        return (actual, expected), list(zip(gradients, pull(cotangent), strict=True))
+
+    (actual, expected), gradients = run(x, kernel, cotangent)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    for of_products, of_xla in gradients:
+        np.testing.assert_allclose(of_products, of_xla, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.usefixtures("_limit_of_whole_maps")
-def test_bfloat16_gradients_have_the_dtype_of_what_they_are_of():
-    x, kernel = draw(1, 80, 40, 4).astype(jnp.bfloat16), draw(3, 3, 1, 4, seed=1)
-    dense = draw(3, 3, 4, 2, seed=2).astype(jnp.bfloat16)
-    for groups, weights in ((4, kernel.astype(jnp.bfloat16)), (1, dense)):
-        y, pull = jax.vjp(lambda x, k, g=groups: convolve(x, k, groups=g), x, weights)
-        gradients = pull(y)
+@pytest.mark.parametrize("groups", [1, 4])
+def test_bfloat16_gradients_have_the_dtype_of_what_they_are_of(groups, monkeypatch):
+    x, weights = draw(1, 80, 40, 4), draw(3, 3, 4 // groups, 4, seed=1)
+
+    @functools.partial(jax.jit, static_argnames="dtype")
+    def run(x, weights, cotangent, dtype):
+        rounded = (v.astype(jnp.bfloat16).astype(dtype) for v in (x, weights))
+        y, pull = jax.vjp(lambda x, k: convolve(x, k, groups=groups), *rounded)
+        return y, *pull(y if cotangent is None else cotangent.astype(dtype))
+
+    for limit in limits_of_whole_maps(is_dense=groups == 1):
+        monkeypatch.setattr(convolution, "PATCHES", limit)
+        run.clear_cache()
+        y, *gradients = run(x, weights, None, dtype=jnp.bfloat16)
         chex.assert_type((y, *gradients), jnp.bfloat16)
-        exact = jax.vjp(
-            lambda x, k, g=groups: convolve(x, k, groups=g),
-            x.astype(jnp.float32),
-            weights.astype(jnp.float32),
-        )[1](y.astype(jnp.float32))
+        _, *exact = run(x, weights, y, dtype=jnp.float32)
         for a, b in zip(gradients, exact, strict=True):
             scale = np.abs(b).max()
-            np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.03 * scale)
+            np.testing.assert_allclose(np.float32(a), b, atol=0.03 * scale)
 
 
 def test_group_norm_equals_torch():
@@ -127,7 +139,8 @@ def test_group_norm_equals_torch():
     with torch.no_grad():
         expected = peer(torch.tensor(np.array(x)).permute(0, 3, 1, 2))
     expected = expected.permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(norm(x), expected, rtol=1e-4, atol=1e-5)
+    actual = jax.jit(lambda norm, x: norm(x))(norm, x)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_group_norm_takes_fewer_groups_where_channels_do_not_divide():
@@ -137,27 +150,28 @@ def test_group_norm_takes_fewer_groups_where_channels_do_not_divide():
 def test_a_frozen_norm_has_no_parameter_and_follows_its_formula():
     norm, x = FrozenBatchNorm(3, epsilon=0.5), draw(2, 2, 2, 3)
     norm.scale[...], norm.bias[...] = draw(3, seed=1), draw(3, seed=2)
-    norm.mean[...], norm.var[...] = draw(3, seed=3), jnp.square(draw(3, seed=4))
+    norm.mean[...], norm.var[...] = draw(3, seed=3), draw(3, seed=4) ** 2
     scale, bias, mean, var = (
         np.asarray(v[...]) for v in (norm.scale, norm.bias, norm.mean, norm.var)
     )
     expected = (np.asarray(x) - mean) / np.sqrt(var + 0.5) * scale + bias
-    np.testing.assert_allclose(norm(x), expected, rtol=1e-4, atol=1e-5)
+    actual = jax.jit(lambda norm, x: norm(x))(norm, x)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     assert not jax.tree.leaves(nnx.state(norm, nnx.Param))
 
 
 def test_max_pool_ignores_what_lies_outside_and_what_does_not_fit():
-    x = -jnp.arange(1.0, 26.0).reshape(1, 5, 5, 1)
-    np.testing.assert_array_equal(
-        max_pool(x, 3, 2, 1)[0, :, :, 0], [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]]
-    )
-    np.testing.assert_array_equal(max_pool(x, 2, 2)[0, :, :, 0], [[-1, -3], [-11, -13]])
+    x = -np.arange(1, 26, dtype=np.float32).reshape(1, 5, 5, 1)
+    run = jax.jit(lambda x: (max_pool(x, 3, 2, 1), max_pool(x, 2, 2)))
+    padded, cut = (y[0, :, :, 0] for y in jax.device_get(run(x)))
+    np.testing.assert_array_equal(padded, [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]])
+    np.testing.assert_array_equal(cut, [[-1, -3], [-11, -13]])
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9)])
 def test_space_to_depth_puts_the_pixels_of_a_patch_side_by_side(height, width):
     x = np.asarray(draw(2, height, width, 3))
-    found = np.asarray(space_to_depth(jnp.asarray(x)))
+    found = np.asarray(jax.jit(space_to_depth)(x))
     expected = np.zeros((2, -(-height // 4), -(-width // 4), 48), np.float32)
     for row, column in np.ndindex(height, width):
         first = 3 * (4 * (row % 4) + column % 4)
@@ -170,11 +184,15 @@ def test_a_pyramid_may_leave_its_finest_map_unsmoothed():
     build = Builder(norm="group", dtype=None, rngs=nnx.Rngs(0))
     maps = [draw(1, 4, 6, 5), draw(1, 2, 3, 7)]
     fpn = FPN(build, (5, 7), 8, smooths_finest=False)
-    fine, coarse, coarsest = fpn(maps)
-    below = fpn.inner_blocks[1](maps[1])
-    twice = jnp.repeat(jnp.repeat(below, 2, axis=1), 2, axis=2)
-    chex.assert_trees_all_close(fine, fpn.inner_blocks[0](maps[0]) + twice, rtol=1e-6)
-    chex.assert_trees_all_close(coarse, fpn.layer_blocks[1](below), rtol=1e-6)
+
+    @jax.jit
+    def run(fpn, maps):
+        lateral, below = (b(x) for b, x in zip(fpn.inner_blocks, maps, strict=True))
+        twice = jnp.repeat(jnp.repeat(below, 2, axis=1), 2, axis=2)
+        return fpn(maps), (lateral + twice, fpn.layer_blocks[1](below))
+
+    (fine, coarse, coarsest), expected = run(fpn, maps)
+    chex.assert_trees_all_close((fine, coarse), expected, rtol=1e-6)
     chex.assert_shape(coarsest, (1, 1, 2, 8))
 
 
@@ -182,11 +200,12 @@ def test_a_pyramid_may_leave_its_finest_map_unsmoothed():
 def test_convolutions_work_under_shard_map(size, groups):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 70, 40, 6)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(size, size, 6 // groups, 6)), jnp.float32)
+    x = rng.normal(size=(2, 70, 40, 6)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, 6 // groups, 6)).astype(np.float32)
     run = functools.partial(convolve, groups=groups)
     split = PartitionSpec("data")
     mapped = jax.shard_map(
         run, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split
     )
-    np.testing.assert_allclose(jax.jit(mapped)(x, kernel), run(x, kernel), 1e-5, 1e-5)
+    both = jax.jit(lambda x, kernel: (mapped(x, kernel), run(x, kernel)))
+    np.testing.assert_allclose(*both(x, kernel), 1e-5, 1e-5)

@@ -237,14 +237,14 @@ ODD_NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_the_name_of_an_image_is_no_formula(name):
+def test_the_name_of_an_image_is_no_formula():
     nothing = ImageProposals(1, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    truth = truth_of(BOXES, name=name)
-    figure = plot.plot_proposals([IMAGE], [truth], [nothing])
-    assert figure.axes[0].title.get_parse_math() is False
-    assert f"{name[:3]}" in texts(figure)[-1] or not name.isprintable()
+    truths, number = [truth_of(BOXES, name=name) for name in ODD_NAMES], len(ODD_NAMES)
+    figure = plot.plot_proposals([IMAGE] * number, truths, [nothing] * number)
+    for name, ax in zip(ODD_NAMES, figure.axes, strict=True):
+        assert ax.title.get_parse_math() is False
+        assert name[:3] in ax.title.get_text() or not name.isprintable()
     assert rendered(figure)
 
 

@@ -1,5 +1,7 @@
 """Names and shapes of the weights of other systems, taken from their code."""
 
+import functools
+
 import numpy as np
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -135,15 +137,25 @@ LAYOUTS = {
 }
 
 
-def random_weights(layout, seed=0):
-    """Random weights of a layout, scaled so that all maps are of similar magnitude."""
-    rng = np.random.default_rng(seed)
-    weights = {}
+def random_weights(layout):
+    """Random weights of a layout, scaled so that all maps are of similar magnitude.
+
+    The arrays are shared and cannot be changed; the dictionary can.
+    """
+    return dict(_drawn(layout))
+
+
+@functools.lru_cache(maxsize=2)  # a layout has 60 to 180 MB
+def _drawn(layout):
+    rng, weights = np.random.default_rng(0), {}
     for name, shape in LAYOUTS[layout].items():
         fan_in = np.prod(shape[1:]) if len(shape) == 4 else 100.0
-        values = rng.standard_normal(shape, np.float32) * np.sqrt(2.0 / fan_in)
-        is_scale = len(shape) == 1 and name.endswith(("weight", "gamma", "running_var"))
-        weights[name] = (np.abs(values) + 0.5 if is_scale else values).astype("f4")
+        values = rng.standard_normal(shape, np.float32)
+        values *= np.float32(np.sqrt(2.0 / fan_in))
+        if len(shape) == 1 and name.endswith(("weight", "gamma", "running_var")):
+            values = np.abs(values) + np.float32(0.5)
+        values.flags.writeable = False
+        weights[name] = values
     return weights
 
 

@@ -10,6 +10,8 @@ from rpn_jax.models import RPN, Backbone
 from rpn_jax.models.layers import Builder
 from rpn_jax.models.trunk import Trunk
 
+from .filled import filled
+
 RULES = rpn_jax.RPNConfig(
     anchors=rpn_jax.AnchorConfig(sizes=(12.0,), strides=(8,)),
     targets=rpn_jax.TargetConfig(num_samples=16),
@@ -19,20 +21,23 @@ RULES = rpn_jax.RPNConfig(
 
 def make_rpn(seed=0, frozen_stages=0):
     """Makes two convolutions with a stride of 8 together, and a head on 6 channels."""
-    rngs = nnx.Rngs(seed)
-    build = Builder(norm="group", dtype=None, rngs=rngs)
-    layers = {
-        "first": build.conv(3, 4, stride=4, use_bias=True),
-        "second": build.conv(4, 6, stride=2, use_bias=True),
-    }
-    trunk = Trunk(
-        layers=nnx.Dict(layers),
-        stages=(("first",), ("second", jax.nn.relu)),
-        widths=(4, 6),
-        strides=(4, 8),
-    )
-    head = rpn_jax.RPNHead(6, 3, rngs=rngs)
-    return RPN(Backbone(trunk, frozen_stages=frozen_stages), head)
+
+    def make(rngs):
+        build = Builder(norm="group", dtype=None, rngs=rngs)
+        layers = {
+            "first": build.conv(3, 4, stride=4, use_bias=True),
+            "second": build.conv(4, 6, stride=2, use_bias=True),
+        }
+        trunk = Trunk(
+            layers=nnx.Dict(layers),
+            stages=(("first",), ("second", jax.nn.relu)),
+            widths=(4, 6),
+            strides=(4, 8),
+        )
+        head = rpn_jax.RPNHead(6, 3, rngs=rngs)
+        return RPN(Backbone(trunk, frozen_stages=frozen_stages), head)
+
+    return filled(make, seed)
 
 
 def make_batch(size=4, seed=0, shape=(32, 40), rows=3):

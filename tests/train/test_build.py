@@ -4,10 +4,10 @@ import inspect
 from typing import get_args
 
 import pytest
-from flax import nnx
 
 from rpn_jax import presets
 from rpn_jax.models import BACKBONES
+from rpn_jax.models.shapes_only import shapes_only
 from rpn_jax.train import TrainConfig, build_model, resolve
 from rpn_jax.train.train_config import BackboneName, Preset
 
@@ -34,7 +34,7 @@ def test_all_presets_are_on_offer():
 )
 def test_the_head_has_the_logits_of_the_rules(preset, backbone, outputs):
     config = resolve(TrainConfig(preset=preset, backbone=backbone))
-    head = nnx.eval_shape(lambda: build_model(config)).head
+    head = shapes_only(lambda rngs: build_model(config, rngs)).head
     anchors = config.rpn.anchors.anchors_per_cell
     assert head.logits.kernel.shape[-1] == outputs * anchors
 
@@ -42,7 +42,7 @@ def test_the_head_has_the_logits_of_the_rules(preset, backbone, outputs):
 @pytest.mark.parametrize("backbone", get_args(BackboneName))
 def test_the_rules_chosen_for_a_backbone_fit_its_maps(backbone):
     config = resolve(TrainConfig(data="a.json", backbone=backbone))
-    model = nnx.eval_shape(lambda: build_model(config))
+    model = shapes_only(lambda rngs: build_model(config, rngs))
     shapes = model.feature_shapes((64, 96))
     strides = config.rpn.anchors.level_strides
     assert shapes == [(-(-64 // y), -(-96 // x)) for y, x in strides]

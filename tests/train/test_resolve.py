@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from flax import nnx
+from support.filled import filled_model
 
 from rpn_jax import presets
 from rpn_jax.commands.flags import parse_training
-from rpn_jax.models import BackboneConfig, export_weights, make_model
+from rpn_jax.models import BackboneConfig, export_weights
 from rpn_jax.models.interop import checkpoint_files, read_checkpoint, write_tensors
 from rpn_jax.train import Run, TrainConfig, resolve
 from rpn_jax.train.resolve import with_parts
@@ -16,10 +16,9 @@ SMALL = ["--pipeline.min-side", "64", "--pipeline.max-side", "96", "--steps", "1
 
 @pytest.fixture
 def weights(tmp_path):
-    """Weights of an untrained network of 18 layers."""
-    backbone = BackboneConfig(name="resnet18_fpn", norm="frozen", out_features=8)
-    anchors = presets.pyramid().anchors
-    model = make_model(anchors, backbone=backbone, rngs=nnx.Rngs(5))
+    """Weights of a network for the anchors of the default rules."""
+    backbone = BackboneConfig(name="tiny_fpn", out_features=8)
+    model = filled_model(backbone, anchors=presets.pyramid().anchors)
     path = tmp_path / "weights.safetensors"
     write_tensors(path, export_weights(model, "torchvision"))
     return path
@@ -39,7 +38,7 @@ def reads(monkeypatch):
 
 
 def test_a_run_reads_its_weights_once(weights, reads, tmp_path):
-    flags = ["--backbone", "resnet18_fpn", "--fpn-features", "8", *SMALL]
+    flags = ["--backbone", "tiny_fpn", "--fpn-features", "8", *SMALL]
     places = ["--init-weights", str(weights), "--out", str(tmp_path / "run")]
     run = Run(parse_training([*flags, *places]))
     run.close()

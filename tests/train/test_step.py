@@ -9,7 +9,6 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 from support import small_rpn
@@ -23,46 +22,69 @@ from rpn_jax.train import (
     make_optimizer,
     make_schedule,
     make_train_step,
+    put_batch,
 )
 
 KEY = jax.random.key(3)
 RATE = 0.05
 PLAIN = OptimizerConfig(warmup_steps=0, schedule="constant", clip_norm=None)
+TIGHT = dataclasses.replace(PLAIN, clip_norm=1e-3, weight_decay=0.0, momentum=0.0)
+SIZE = 16  # images in every batch, so that the tests share their programs
 
 
-def start(config=PLAIN, *, frozen_stages=0, accumulate=1, num_steps=10):
-    model = small_rpn.make_rpn(frozen_stages=frozen_stages)
-    optimizer = make_optimizer(config, make_schedule(config, RATE, num_steps))
-    graphdef, state = init_state(model, optimizer, make_mesh())
+def start(config=PLAIN, *, frozen_stages=0, accumulate=1):
+    """The state before the first step, and the step, which compiles once."""
+    return make_once(config, frozen_stages, accumulate)
+
+
+@functools.cache
+def make_once(config, frozen_stages, accumulate):
+    model, mesh = small_rpn.make_rpn(frozen_stages=frozen_stages), make_mesh()
+    optimizer = make_optimizer(config, make_schedule(config, RATE, 10))
+    graphdef, state = init_state(model, optimizer, mesh)
     step = make_train_step(
         graphdef, optimizer, KEY, config=small_rpn.RULES, accumulate=accumulate
     )
-    return model, state, jax.jit(step)
+    compiled = jax.jit(step)
+
+    def run(state, batch):
+        batch = put_batch(batch, mesh)
+        assert len(batch.images.sharding.device_set) == mesh.size
+        return compiled(state, batch)
+
+    return state, run
+
+
+@jax.jit
+def targets_of_image(key, boxes, valid):
+    grid = rpn_jax.make_anchors(small_rpn.RULES.anchors, [(4, 5)])
+    return rpn_jax.assign_targets(
+        key, grid, boxes, valid, config=small_rpn.RULES.targets
+    )
 
 
 @nnx.jit
-def gradients_by_parts(model, batch, number):
-    """From all predictions and all targets, one image after the other."""
-    rules = small_rpn.RULES
-    key = jax.random.fold_in(KEY, number)
-
+def loss_and_gradients(model, batch, targets):
     def loss(model):
         output = model(batch.images, batch.image_sizes)
-        grid = rpn_jax.make_anchors(rules.anchors, [(4, 5)])
-        targets = [
-            rpn_jax.assign_targets(
-                jax.random.fold_in(key, i),
-                grid,
-                batch.gt_boxes[i],
-                batch.gt_valid[i] & ~batch.gt_ignore[i],
-                config=rules.targets,
-            )
-            for i in range(len(batch.images))
-        ]
-        stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *targets)
-        return rpn_jax.rpn_loss(output, stacked, config=rules.losses).total
+        return rpn_jax.rpn_loss(output, targets, config=small_rpn.RULES.losses).total
 
     return nnx.value_and_grad(loss)(model)
+
+
+def gradients_by_parts(model, batch, number):
+    """From all predictions and all targets, one image after the other."""
+    key = jax.random.fold_in(KEY, number)
+    targets = [
+        targets_of_image(
+            jax.random.fold_in(key, i),
+            batch.gt_boxes[i],
+            batch.gt_valid[i] & ~batch.gt_ignore[i],
+        )
+        for i in range(len(batch.images))
+    ]
+    stacked = jax.tree.map(lambda *rows: np.stack(rows), *targets)
+    return loss_and_gradients(model, batch, stacked)
 
 
 def leaves(tree):
@@ -70,11 +92,11 @@ def leaves(tree):
 
 
 def test_two_steps_are_momentum_by_hand():
-    model, state, step = start()
+    model, (state, step) = small_rpn.make_rpn(), start()
     weights = leaves(nnx.state(model, nnx.Param))
     speed = [np.zeros_like(w) for w in weights]
     for number in range(2):
-        batch = small_rpn.make_batch(seed=number)
+        batch = small_rpn.make_batch(SIZE, number)
         expected_loss, gradients = gradients_by_parts(model, batch, number)
         for i, gradient in enumerate(leaves(gradients)):
             decay = PLAIN.weight_decay if weights[i].ndim > 1 else 0.0
@@ -90,51 +112,44 @@ def test_two_steps_are_momentum_by_hand():
     assert int(state.step) == 2
 
 
-def losses_and_gradients(batch, *, rules, gt_valid, gt_ignore):
-    @jax.jit
-    def compute(params, gt_valid, gt_ignore):
-        def loss(params):
-            model = nnx.merge(graphdef, params)
-            out = rpn_jax.compute_losses(
-                model.head,
-                KEY,
-                model.features(batch.images, batch.image_sizes),
-                rpn_jax.make_anchors(rules.anchors, [(4, 5)]),
-                batch.gt_boxes,
-                gt_valid,
-                gt_ignore=gt_ignore,
-                config=rules,
-            )
-            return out.losses.total, (out.losses, out.metrics, out.unsampled_fraction)
+@nnx.jit
+def compute_all(model, batch, gt_valid, gt_ignore):
+    """The losses of a batch, all that comes with them, and their gradients."""
+    rules = small_rpn.RULES
 
-        return jax.value_and_grad(loss, has_aux=True)(params)
+    def loss(model):
+        out = rpn_jax.compute_losses(
+            model.head,
+            KEY,
+            model.features(batch.images, batch.image_sizes),
+            rpn_jax.make_anchors(rules.anchors, [(4, 5)]),
+            batch.gt_boxes,
+            gt_valid,
+            gt_ignore=gt_ignore,
+            config=rules,
+        )
+        return out.losses.total, (out.losses, out.metrics, out.unsampled_fraction)
 
-    graphdef, params = nnx.split(small_rpn.make_rpn())
-    return jax.tree.leaves(compute(params, gt_valid, gt_ignore))
+    return nnx.value_and_grad(loss, has_aux=True)(model)
 
 
 @pytest.mark.parametrize("has_regions", [False, True])
 def test_without_a_rule_gt_ignore_is_the_same_to_the_bit_as_leaving_rows_out(
     has_regions,
 ):
-    rules = small_rpn.RULES
-    assert rules.targets.ignore_iof is None
-    batch = small_rpn.make_batch()
+    assert small_rpn.RULES.targets.ignore_iof is None
+    model, batch = small_rpn.make_rpn(), small_rpn.make_batch(SIZE)
     gt_ignore = batch.gt_ignore if has_regions else np.zeros_like(batch.gt_ignore)
-    with_mask = losses_and_gradients(
-        batch, rules=rules, gt_valid=batch.gt_valid, gt_ignore=gt_ignore
-    )
-    left_out = losses_and_gradients(
-        batch, rules=rules, gt_valid=batch.gt_valid & ~gt_ignore, gt_ignore=None
-    )
-    for a, b in zip(with_mask, left_out, strict=True):
+    with_mask = compute_all(model, batch, batch.gt_valid, gt_ignore)
+    left_out = compute_all(model, batch, batch.gt_valid & ~gt_ignore, None)
+    for a, b in zip(*map(jax.tree.leaves, (with_mask, left_out)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_with_a_rule_but_without_regions_the_targets_are_the_same():
     # Only the targets: the rule adds matching to the program, which XLA may then fuse
     # differently, so gradients can differ in their last bit.
-    batch = small_rpn.make_batch()
+    batch = small_rpn.make_batch(SIZE)
     rules = dataclasses.replace(small_rpn.RULES.targets, ignore_iof=0.5)
     anchors = rpn_jax.make_anchors(small_rpn.RULES.anchors, [(4, 5)])
     assign = jax.jit(functools.partial(rpn_jax.assign_targets, config=rules))
@@ -149,8 +164,8 @@ def test_with_a_rule_but_without_regions_the_targets_are_the_same():
 
 
 def test_ignored_regions_are_left_out_unless_the_rules_use_them():
-    batch = small_rpn.make_batch()
-    model, state, step = start()
+    batch = small_rpn.make_batch(SIZE)
+    state, step = start()
     without = batch._replace(
         gt_valid=batch.gt_valid & ~batch.gt_ignore,
         gt_ignore=np.zeros_like(batch.gt_ignore),
@@ -163,14 +178,14 @@ def test_ignored_regions_are_left_out_unless_the_rules_use_them():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_step_without_finite_gradients_changes_nothing_and_is_counted(bad):
-    _, state, step = start()
+    state, step = start()
     # A weight that is not finite stands for all that can go wrong before the loss.
     params = jax.tree.map(lambda x: x, state.params)
     kernel = params["backbone"]["body"]["first"]["kernel"]
     params["backbone"]["body"]["first"]["kernel"] = kernel.replace(
         kernel[...].at[0, 0, 0, 0].set(bad)
     )
-    batch = small_rpn.make_batch()
+    batch = small_rpn.make_batch(SIZE)
     broken = state._replace(params=params)
     for number in (1, 2):
         before = leaves(broken.params)
@@ -184,36 +199,34 @@ def test_a_step_without_finite_gradients_changes_nothing_and_is_counted(bad):
 
 
 def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients():
-    batch = small_rpn.make_batch(size=4)
-    model, state, step = start(accumulate=2)
+    batch = small_rpn.make_batch(SIZE)
+    state, step = start(accumulate=2)
     after, _ = step(state, batch)
+    model, key = small_rpn.make_rpn(), jax.random.fold_in(KEY, 0)
 
-    def half(rows):
-        return jax.tree.map(lambda x: x[np.array(rows)], batch)
-
+    @jax.jit
     def gradients(rows):
-        index, part = jnp.array(rows), half(rows)
+        part = jax.tree.map(lambda x: jnp.asarray(x)[rows], batch)
 
         def loss(params):
             network = nnx.merge(nnx.graphdef(model), params, state.frozen)
             out = rpn_jax.compute_losses(
                 network.head,
-                jax.random.fold_in(KEY, 0),
+                key,
                 network.features(part.images, part.image_sizes),
                 rpn_jax.make_anchors(small_rpn.RULES.anchors, [(4, 5)]),
                 part.gt_boxes,
                 part.gt_valid & ~part.gt_ignore,
-                image_index=index,
+                image_index=rows,
                 config=small_rpn.RULES,
             )
             return out.losses.total
 
-        return leaves(jax.jit(jax.grad(loss))(state.params))
+        return jax.grad(loss)(state.params)
 
     # Every second image, so that each device keeps its own.
-    means = [
-        (a + b) / 2 for a, b in zip(gradients([0, 2]), gradients([1, 3]), strict=True)
-    ]
+    halves = [leaves(gradients(np.arange(first, SIZE, 2))) for first in (0, 1)]
+    means = [(a + b) / 2 for a, b in zip(*halves, strict=True)]
     before = leaves(state.params)
     for actual, weight, mean in zip(leaves(after.params), before, means, strict=True):
         decay = PLAIN.weight_decay if weight.ndim > 1 else 0.0
@@ -222,8 +235,8 @@ def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients():
 
 
 def test_frozen_stages_stay_as_they_are():
-    _, state, step = start(frozen_stages=1)
-    after, _ = step(state, small_rpn.make_batch())
+    state, step = start(TIGHT, frozen_stages=1)
+    after, _ = step(state, small_rpn.make_batch(SIZE))
     frozen = nnx.to_pure_dict(state.frozen)["backbone"]["body"]
     assert set(frozen) == {"first"}
     np.testing.assert_equal(leaves(after.frozen), leaves(state.frozen))
@@ -236,40 +249,47 @@ def test_frozen_stages_stay_as_they_are():
 
 
 def test_clipping_bounds_the_step():
-    tight = dataclasses.replace(PLAIN, clip_norm=1e-3, weight_decay=0.0, momentum=0.0)
-    _, state, step = start(tight)
-    after, metrics = step(state, small_rpn.make_batch())
-    moved = jax.tree.map(jnp.subtract, after.params, state.params)
+    state, step = start(TIGHT, frozen_stages=1)
+    after, metrics = step(state, small_rpn.make_batch(SIZE))
+    pairs = zip(leaves(after.params), leaves(state.params), strict=True)
+    moved = np.sqrt(sum(np.sum(np.square(a - b, dtype=float)) for a, b in pairs))
     assert float(metrics.gradient_norm) > 1e-2
-    np.testing.assert_allclose(float(optax.tree.norm(moved)), RATE * 1e-3, rtol=1e-3)
+    np.testing.assert_allclose(moved, RATE * 1e-3, rtol=1e-3)
+
+
+def updates_of(config, gradients, params):
+    """The updates of the first step, by name."""
+    optimizer = make_optimizer(config, make_schedule(config, RATE, 1))
+
+    @jax.jit
+    def run(gradients, params):
+        return optimizer.update(gradients, optimizer.init(params), params)[0]
+
+    with jax.numpy_dtype_promotion("standard"):
+        found = jax.device_get(jax.tree.leaves(run(gradients, params)))
+    return dict(zip(sorted(params), found, strict=True))
 
 
 def test_adamw_moves_every_weight_by_the_learning_rate_at_first():
     config = dataclasses.replace(PLAIN, name="adamw", weight_decay=0.0)
-    _, state, step = start(config)
-    after, _ = step(state, small_rpn.make_batch())
-    for a, b in zip(leaves(after.params), leaves(state.params), strict=True):
+    rng = np.random.default_rng(0)
+    params = {"kernel": np.zeros((3, 3, 2, 4), np.float32), "bias": np.ones(7, "f4")}
+    gradients = {k: rng.standard_normal(x.shape, "f4") for k, x in params.items()}
+    for update in jax.tree.leaves(updates_of(config, gradients, params)):
         # The weights whose gradient is far above epsilon.
-        np.testing.assert_allclose(np.abs(a - b).max(), RATE, rtol=1e-2)
+        np.testing.assert_allclose(np.abs(update).max(), RATE, rtol=1e-2)
 
 
 def test_muon_makes_orthogonal_updates_of_kernels_and_adamw_all_others():
     config = dataclasses.replace(PLAIN, name="muon", weight_decay=0.0)
     rng = np.random.default_rng(0)
-    params = {
-        "dense": jnp.zeros((3, 3, 8, 16)),
-        "depthwise": jnp.zeros((3, 3, 1, 5)),
-        "bias": jnp.zeros(7),
-    }
+    shapes = {"dense": (3, 3, 8, 16), "depthwise": (3, 3, 1, 5), "bias": (7,)}
+    params = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     gradients = {
-        name: jnp.asarray(rng.standard_normal(x.shape), jnp.float32)
-        for name, x in params.items()
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in shapes.items()
     }
-    optimizer = make_optimizer(config, make_schedule(config, RATE, 1))
-    with jax.numpy_dtype_promotion("standard"):
-        found, _ = optimizer.update(gradients, optimizer.init(params), params)
-    arrays = map(np.asarray, jax.tree.leaves(found))
-    updates = dict(zip(sorted(params), arrays, strict=True))
+    updates = updates_of(config, gradients, params)
     nesterov = 1 + 0.9 * 0.1 / (1 - 0.9**2)  # of the first step of Adam
     np.testing.assert_allclose(np.abs(updates["bias"]), RATE * nesterov, rtol=1e-4)
     # The polar factor of the gradient has no other singular values than 1; the
@@ -302,41 +322,42 @@ def test_learning_rates_rise_and_fall_as_they_should(options, expected):
 
 DEVICES = """
 import sys
-import jax, numpy as np
 sys.path[:0] = [".", "train"]
-from support import small_rpn
 import test_step as t
-from rpn_jax.train import make_mesh, put_batch
-
-model, state, step = t.start(accumulate=int(sys.argv[1]))
-mesh = make_mesh()
-losses = []
-for number in range(5):
-    batch = put_batch(small_rpn.make_batch(size=16, seed=number), mesh)
-    assert len(batch.images.sharding.device_set) == jax.device_count()
-    state, metrics = step(state, batch)
-    losses.append(float(metrics.loss))
-print(jax.device_count(), *losses)
+for accumulate in (1, 2):
+    print(*t.loss_curve(8, accumulate))
 """
 
 
+def loss_curve(num_devices, accumulate):
+    assert make_mesh().size == num_devices
+    state, step = start(accumulate=accumulate)
+    losses = []
+    for number in range(5):
+        state, metrics = step(state, small_rpn.make_batch(SIZE, number))
+        losses.append(float(metrics.loss))
+    return losses
+
+
+@pytest.fixture(scope="module")
+def curves_of_eight():
+    """The curves of eight devices, for one part and for two."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += " --xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-c", DEVICES],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [list(map(float, line.split())) for line in done.stdout.splitlines()]
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_loss_curve_of_eight_devices_is_that_of_one(accumulate):
-    curves = {}
-    for devices in (1, 8):
-        flags = os.environ.get("XLA_FLAGS", "")
-        flags += f" --xla_force_host_platform_device_count={devices}"
-        done = subprocess.run(
-            [sys.executable, "-c", DEVICES, str(accumulate)],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        count, *losses = done.stdout.split()
-        assert int(count) == devices
-        curves[devices] = [float(x) for x in losses]
-    np.testing.assert_allclose(curves[8], curves[1], rtol=1e-5)
-    assert len(set(curves[1])) == 5
+def test_the_loss_curve_of_eight_devices_is_that_of_one(curves_of_eight, accumulate):
+    of_one = loss_curve(1, accumulate)
+    np.testing.assert_allclose(curves_of_eight[accumulate - 1], of_one, rtol=1e-5)
+    assert len(set(of_one)) == 5

@@ -3,11 +3,10 @@
 import dataclasses
 from typing import NamedTuple
 
-from flax import nnx
-
 from ...core.config import RPNConfig
 from ..backbone_registry import default_anchors
 from ..network import RPN
+from ..shapes_only import shapes_only
 from .foreign_checkpoint import Checkpoint
 from .loading import LoadReport, import_weights, match_shapes
 from .network_shapes import (
@@ -51,8 +50,8 @@ def make_foreign_model(checkpoint: Checkpoint) -> ForeignModel:
     config = rules_of(checkpoint)
     shape = shape_of(checkpoint)._replace(num_logits=config.num_logits)
     # Shapes alone are made, because every variable gets a value from the checkpoint.
-    model = nnx.eval_shape(
-        lambda: make_empty_model(shape, checkpoint.system, config.anchors)
+    model = shapes_only(
+        lambda rngs: make_empty_model(shape, checkpoint.system, rngs, config.anchors)
     )
     report = import_weights(model, checkpoint)
     if report.missing:

@@ -11,6 +11,7 @@ from ...core.anchor_config import AnchorConfig
 from ..backbone_config import BackboneConfig
 from ..backbone_registry import backbone_spec, default_anchors
 from ..network import RPN, make_model
+from ..shapes_only import shapes_only
 from .foreign_checkpoint import Checkpoint
 from .systems import SYSTEMS
 
@@ -115,7 +116,10 @@ def shape_of(checkpoint: Checkpoint) -> NetworkShape:
 
 
 def make_empty_model(
-    shape: NetworkShape, system: str, anchors: AnchorConfig | None = None
+    shape: NetworkShape,
+    system: str,
+    rngs: nnx.Rngs,
+    anchors: AnchorConfig | None = None,
 ) -> RPN:
     """Makes a network with the layers that weights have, but with random weights.
 
@@ -123,6 +127,7 @@ def make_empty_model(
         shape: the network.
         system: name in `SYSTEMS` of the system that decides strides, norms and
             preprocessing.
+        rngs: source of randomness for the parameters.
         anchors: the anchors. None takes any that have the number of the head and the
             strides of the backbone: no variable depends on their sizes.
 
@@ -142,7 +147,7 @@ def make_empty_model(
         num_logits=shape.num_logits,
         num_convs=shape.num_convs,
         **SYSTEMS[system].options(shape.backbone),
-        rngs=nnx.Rngs(0),
+        rngs=rngs,
     )
 
 
@@ -163,7 +168,7 @@ def expected_shapes(checkpoint: Checkpoint) -> Mapping[str, tuple[int, ...]]:
 
 @functools.lru_cache(maxsize=4)
 def _shapes(shape: NetworkShape, system: str) -> Mapping[str, tuple[int, ...]]:
-    model = nnx.eval_shape(lambda: make_empty_model(shape, system))
+    model = shapes_only(lambda rngs: make_empty_model(shape, system, rngs))
     return {name: x.get_value().shape for name, x in variables_of(model)}
 
 

@@ -28,7 +28,7 @@ def scaled_weights(layout):
     scales = (2.0 / logits, 2.0 / logits, 0.3 / deltas, 0.3 / deltas)
     # The last four arrays are the weights and biases of the logits and of the deltas.
     for name, scale in zip(list(weights)[-4:], scales, strict=True):
-        weights[name] *= scale
+        weights[name] = weights[name] * scale
     return weights
 
 

@@ -1,32 +1,18 @@
 """Networks that read their weights from files, and write them."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import save_file
+from support.filled import filled_model
 
-from rpn_jax.models import (
-    BackboneConfig,
-    default_anchors,
-    export_weights,
-    load_weights,
-    make_model,
-)
+from rpn_jax.models import BackboneConfig, export_weights, load_weights
 from rpn_jax.models.interop import read_checkpoint
 
 
-@functools.cache
-def make_once(name, seed, settings):
-    backbone = BackboneConfig(name=name, **dict(settings))
-    return make_model(default_anchors(name), backbone=backbone, rngs=nnx.Rngs(seed))
-
-
 def make(name="tiny_fpn", seed=0, **settings):
-    """A network that the test may change."""
-    return nnx.clone(make_once(name, seed, tuple(settings.items())))
+    return filled_model(BackboneConfig(name=name, **settings), seed)
 
 
 def state(model):

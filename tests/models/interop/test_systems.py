@@ -5,7 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-from flax import nnx
 from support.foreign_layouts import LAYOUTS, random_weights
 
 from rpn_jax.models import make_model
@@ -21,6 +20,7 @@ from rpn_jax.models.interop import (
 )
 from rpn_jax.models.interop.foreign_model import rules_of
 from rpn_jax.models.interop.network_shapes import backbone_of, variables_of
+from rpn_jax.models.shapes_only import shapes_only
 from rpn_jax.train import TrainConfig, resolve
 from rpn_jax.train.build import build_model
 
@@ -109,7 +109,7 @@ def test_training_begins_with_a_file_of_caffe2(tmp_path):
     path.write_bytes(pickle.dumps(weights, protocol=2))
     config = resolve(TrainConfig(init_weights=str(path), backbone="resnet50_fpn"))
     assert config.weights_system == "detectron2_msra"
-    model = nnx.eval_shape(lambda: build_model(config))
+    model = shapes_only(lambda rngs: build_model(config, rngs))
     assert model.preprocessing.order == "BGR"
     report = load_weights(model, path)
     assert set(report.left_out) == {"conv1_b", "fc1000_w"}
@@ -141,7 +141,7 @@ def test_a_network_with_other_preprocessing_is_refused():
     checkpoint = translate(random_weights("jwyang_vgg16"), "jwyang_vgg16")
     anchors = rules_of(checkpoint).anchors
     make = functools.partial(make_model, anchors, backbone="vgg16", num_logits=2)
-    model = nnx.eval_shape(lambda: make(rngs=nnx.Rngs(0)))
+    model = shapes_only(lambda rngs: make(rngs=rngs))
     with pytest.raises(ValueError, match="weights of jwyang_vgg16, which expect"):
         import_weights(model, checkpoint)
 
