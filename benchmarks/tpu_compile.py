@@ -211,7 +211,8 @@ def make_program(name: str, sizes: Sizes) -> Program:
             predictions = None
 
         def assign(key, images):
-            return _assign(anchors, key, *images, config=config)
+            truth, predictions = images
+            return _assign(anchors, key, truth, predictions, config=config)
 
         return Program(assign, key, (truth, predictions))
     if name == "loss":
