@@ -23,6 +23,8 @@ class EvaluateConfig:
 
     Attributes:
         run: folder of the training run; its newest checkpoint is evaluated.
+        best: uses the checkpoint with the best AR@100 of the evaluations during
+            training instead of the newest one.
         data: a COCO JSON file, a folder with VOC XML, the `data.yaml` or folder of a
             YOLO set, or `scenes`; None uses the validation images of the run.
         images: folder of the images; None looks beside the annotations.
@@ -38,6 +40,7 @@ class EvaluateConfig:
     """
 
     run: str
+    best: bool = False
     data: str | None = None
     images: str | None = None
     split: str | None = None
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str]) -> str:
         The recall as a table, and the folder of the results.
     """
     options = flags.parse(EvaluateConfig, arguments, name="evaluate")
-    trained = load_run(options.run)
+    trained = load_run(options.run, best=options.best)
     if options.data is None:
         source = open_sources(trained.config).val
     else:

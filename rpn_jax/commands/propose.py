@@ -40,6 +40,8 @@ class ProposeConfig:
 
     Attributes:
         run: folder of the training run; its newest checkpoint is used.
+        best: uses the checkpoint with the best AR@100 of the evaluations during
+            training instead of the newest one.
         weights: file with the weights of a detector of another system, instead of
             `run`. Images get the size and the padding that this system gives to each of
             them alone, and proposals are selected as it does. Each distinct padded size
@@ -57,6 +59,7 @@ class ProposeConfig:
 
     images: tuple[str, ...]
     run: str | None = None
+    best: bool = False
     weights: str | None = None
     system: SystemName | None = None
     out: str = "proposals"
@@ -98,7 +101,7 @@ def _predictions(
     """The proposals of a run's network, or of the weights of another system."""
     flags.check_network("propose", options.run, options.weights)
     if options.run is not None:
-        trained = load_run(options.run)
+        trained = load_run(options.run, best=options.best)
         return predict(
             trained.model,
             source,

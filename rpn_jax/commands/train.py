@@ -46,4 +46,11 @@ def main(arguments: Sequence[str]) -> str:
     )
     draw_losses(folder / "metrics.jsonl", folder / "losses.png")
     run.close()
-    return f"{report.table()}\n\nResults are in {folder}."
+    best = ""
+    if run.best is not None:
+        step, recall = run.best
+        best = (
+            f" The best AR@100 on the way was {recall:.3f}, after step {step}; "
+            "`evaluate` and `propose` use it with --best."
+        )
+    return f"{report.table()}\n\nResults are in {folder}.{best}"

@@ -9,6 +9,7 @@ from ..devices import make_mesh
 from ..models import RPN, BackboneConfig, backbone_spec, make_model
 from ..models.interop import SYSTEMS
 from ..models.shapes_only import shapes_only
+from .average import averaged
 from .checkpoints import CheckpointStore
 from .config_file import read_config
 from .optimizer import make_optimizer, make_schedule
@@ -63,11 +64,13 @@ def build_model(config: ResolvedConfig, rngs: nnx.Rngs | None = None) -> RPN:
     )
 
 
-def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
-    """Loads the model of a run from its newest intact checkpoint.
+def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRun:
+    """Loads the model of a run from its newest intact checkpoint, or from the best.
 
     Args:
         folder: folder of the run, the `--out` of `rpn-jax train`.
+        best: whether to load the step with the best AR@100 of the evaluations during
+            training (`eval_every`) instead of the newest one.
 
     Returns:
         The model, the settings and the number of steps.
@@ -80,16 +83,18 @@ def load_run(folder: str | os.PathLike[str]) -> TrainedRun:
     # The saved state is restored by its shapes, so nothing is initialized, and the
     # length of the schedule does not matter.
     schedule = make_schedule(config.optimizer, config.lr, 1)
-    optimizer = make_optimizer(config.optimizer, schedule)
+    optimizer = make_optimizer(config.optimizer, schedule, ema=config.ema)
     model = shapes_only(lambda rngs: build_model(config, rngs))
     graphdef, state = state_shapes(model, optimizer, make_mesh())
-    store = CheckpointStore(places.checkpoints)
+    folder = places.best if best else places.checkpoints
+    store = CheckpointStore(folder)
     restored = store.restore(state)
     store.close()
     if restored is None:
         raise ValueError(
-            f"load_run needs an intact checkpoint in {places.checkpoints}, got none. "
+            f"load_run needs an intact checkpoint in {folder}, got none. "
             "Continue the run with `rpn-jax train --resume`."
         )
-    model = nnx.merge(graphdef, restored.state.params, restored.state.frozen)
+    params = averaged(restored.state.optimizer, restored.state.params)
+    model = nnx.merge(graphdef, params, restored.state.frozen)
     return TrainedRun(model, config, restored.step)

@@ -14,21 +14,28 @@ _logger = logging.getLogger(__name__)
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl`, and to TensorBoard's event files if it is installed.
+    """Appends to a file of JSON lines, and to TensorBoard's if it is installed.
 
     Damaged lines are dropped when the file is opened again; see `read_metrics`.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        step: int = 0,
+        name: str = "metrics.jsonl",
+    ) -> None:
         """Opens the log of a run.
 
         Args:
             folder: folder of the run.
             step: step from which the run continues. Later lines are dropped, because
                 their steps were not saved and will be repeated.
+            name: name of the file of JSON lines.
         """
         folder = pathlib.Path(folder)
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / name
         kept = [line for line in read_metrics(self.path) if line["step"] <= step]
         # The file is replaced atomically, so that a kill here keeps the history.
         with replace_file(self.path) as draft:

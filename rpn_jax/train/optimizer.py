@@ -9,6 +9,7 @@ import optax
 import optax.contrib
 
 from ..core._typing import Int
+from .average import averaging
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,13 +82,15 @@ def make_schedule(
 
 
 def make_optimizer(
-    config: OptimizerConfig, schedule: optax.Schedule
+    config: OptimizerConfig, schedule: optax.Schedule, *, ema: float | None = None
 ) -> optax.GradientTransformation:
     """Makes an optimizer that skips steps whose gradients are not finite.
 
     Args:
         config: the settings of the optimizer.
         schedule: the learning rate of every step.
+        ema: decay of the average of the weights, which `averaged` reads from the state;
+            None keeps no average.
 
     Returns:
         An optax transformation. `count_skipped` reads the number of skipped steps from
@@ -96,6 +99,9 @@ def make_optimizer(
     update = _make_update(config, schedule)
     if config.clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    # The average is inside, so a skipped step does not change it.
+    if ema is not None:
+        update = averaging(update, ema)
     # After so many errors optax would apply a non-finite update. Never reach it: the
     # caller counts skipped steps and decides when to stop.
     never = jnp.iinfo(jnp.int32).max

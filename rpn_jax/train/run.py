@@ -1,7 +1,8 @@
 """A training run: its data, its state, and the folder of its results."""
 
+import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from ..data import Batch, bucket_shapes, num_gt_rows, train_batches
 from ..devices import TrainBatch, make_mesh, put_batch
 from ..models import RPN, load_weights
 from ..models.interop import Checkpoint, read_checkpoint
+from .average import averaged
 from .build import build_model
 from .checkpoints import CheckpointStore
 from .data_settings import count_steps, set_ignore_rule
@@ -25,6 +27,7 @@ from .run_folder import RunFolder
 from .splits import open_sources
 from .step import Step, TrainState, init_state, make_train_step
 from .train_config import ResolvedConfig, TrainConfig
+from .validation import Validation, measure
 
 _logger = logging.getLogger(__name__)
 
@@ -86,13 +89,20 @@ class Run:
         if weights is not None:
             _logger.info("%s", load_weights(model, weights))
         self._schedule = make_schedule(config.optimizer, config.lr, self.num_steps)
-        self._optimizer = make_optimizer(config.optimizer, self._schedule)
+        self._optimizer = make_optimizer(
+            config.optimizer, self._schedule, ema=config.ema
+        )
         self._graphdef, self._state = init_state(model, self._optimizer, self._mesh)
         self._store = CheckpointStore(self.folder.checkpoints)
         # The initial state provides the shapes and shardings of the restored one.
         if restored := self._store.restore(self._state):
             self._state = restored.state
             _logger.info("Resumed after step %d.", restored.step)
+        self._validation = None
+        if config.eval_every is not None:
+            self._validation = Validation(
+                self.folder.path, step=self.step, patience=config.patience
+            )
 
     @property
     def step(self) -> int:
@@ -101,15 +111,23 @@ class Run:
 
     @property
     def model(self) -> RPN:
-        """A copy of the model with its current parameters.
+        """A copy of the model with its current parameters, averaged if `ema` is set.
 
         The next step reuses the memory of the current parameters. The copy does not
         change with it, so keeping the best model so far is safe.
         """
         return copied_model(self._graphdef, self._state)
 
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The step with the best AR@100 so far, and this; None without evaluations."""
+        return self._validation.best if self._validation else None
+
     def steps(self) -> Iterator[Progress]:
-        """Trains to the end, and logs and saves on the way.
+        """Trains to the end, and logs, evaluates and saves on the way.
+
+        Training also ends when `config.patience` evaluations in a row were no better
+        than the best one before them.
 
         Yields:
             The logged metrics, every `config.log_every` steps and after the last step.
@@ -119,40 +137,76 @@ class Run:
                 were not finite.
         """
         config, first = self.config, self.step
+        if self._is_over():
+            return
         programs = self._compile()
-        log = MetricsLog(self.folder.path, step=first)
         save_every = config.checkpoint_every or -(-self.num_steps // 10)
         window, tally = Window(config.batch_size), ReadingTally(self.sources.train)
-        batches = self._batches(first)
-        for done in range(first + 1, self.num_steps + 1):
-            batch = next(batches)
-            program = programs[batch.images.shape[1:3]]
-            self._state, metrics = program(self._state, put_batch(batch, self._mesh))
-            # Metrics stay on the device, so that the host does not wait for each step.
-            window.add(metrics)
-            tally.add(batch)
-            is_last = done == self.num_steps
-            # Metrics are logged before the check, so that the log shows a divergence.
-            if done % config.log_every == 0 or is_last:
-                values = window.close() | {"lr": self._learning_rate(done - 1)}
-                log.write(done, values)
-                self._stop_if_lost(done, values)
-                yield Progress(done, values)
-            if done % save_every == 0 or is_last:
-                self._store.save(done, self._state)
-        log.close()
+        # Both are closed even if the caller stops before the end.
+        with (
+            contextlib.closing(MetricsLog(self.folder.path, step=first)) as log,
+            contextlib.closing(self._batches(first)) as batches,
+        ):
+            for done in range(first + 1, self.num_steps + 1):
+                batch = next(batches)
+                program = programs[batch.images.shape[1:3]]
+                self._state, metrics = program(
+                    self._state, put_batch(batch, self._mesh)
+                )
+                # Metrics stay on the device, so that the host does not wait for each
+                # step.
+                window.add(metrics)
+                tally.add(batch)
+                self._validate(done)
+                is_last = done == self.num_steps or self._is_over()
+                # Metrics are logged before the check, so that the log shows a
+                # divergence.
+                if done % config.log_every == 0 or is_last:
+                    values = window.close() | {"lr": self._learning_rate(done - 1)}
+                    log.write(done, values)
+                    self._stop_if_lost(done, values)
+                    yield Progress(done, values)
+                if done % save_every == 0 or is_last:
+                    self._store.save(done, self._state)
+                if is_last:
+                    break
         tally.report()
 
     def close(self) -> None:
         """Releases the folder of the checkpoints."""
         self._store.close()
+        if self._validation is not None:
+            self._validation.close()
+
+    def _is_over(self) -> bool:
+        return self._validation is not None and self._validation.is_over
+
+    def _validate(self, step: int) -> None:
+        """Measures AR@100 if it is time, and keeps the state if it is the best."""
+        every = self.config.eval_every
+        if self._validation is None or every is None or step % every:
+            return
+        recall = measure(
+            self.model,
+            self.sources.val,
+            pipeline=self.config.pipeline,
+            config=self.config.rpn,
+            batch_size=self.config.batch_size,
+        )
+        _logger.info("AR@100 after step %d: %.3f.", step, recall)
+        self._validation.add(step, recall, self._state)
+        if self._validation.is_over:
+            _logger.info(
+                "Training stops: %d evaluations in a row were no better.",
+                self.config.patience,
+            )
 
     def _learning_rate(self, step: int) -> float:
         # The schedules of optax mix dtypes, which strict promotion would reject.
         with jax.numpy_dtype_promotion("standard"):
             return np.asarray(self._schedule(step)).item()
 
-    def _batches(self, first: int) -> Iterator[Batch]:
+    def _batches(self, first: int) -> Generator[Batch, None, None]:
         return train_batches(
             self.sources.train,
             self.config.pipeline,
@@ -198,11 +252,14 @@ class Run:
 def copied_model(graphdef: nnx.GraphDef, state: TrainState) -> RPN:
     """Makes a model whose arrays survive the donation of a state.
 
+    Its parameters are the averaged ones, if the optimizer averages them.
+
     Args:
         graphdef: the definition of the model, from `init_state`.
         state: the arrays of the run, which are copied on their devices.
     """
-    return nnx.merge(graphdef, *_copied((state.params, state.frozen)))
+    params = averaged(state.optimizer, state.params)
+    return nnx.merge(graphdef, *_copied((params, state.frozen)))
 
 
 @jax.jit

@@ -19,6 +19,7 @@ class RunFolder:
         path: the folder, which also holds `metrics.jsonl` and the pictures.
         config: the file of the settings.
         checkpoints: the folder of the checkpoints.
+        best: the folder of the best checkpoint, if the run is evaluated on its way.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -30,6 +31,7 @@ class RunFolder:
         self.path = pathlib.Path(path)
         self.config = self.path / "config.json"
         self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
 
     def claim(self, config: ResolvedConfig) -> None:
         """Creates the folder, or checks that it belongs to this run.

@@ -93,6 +93,14 @@ class TrainConfig:
         out: folder of the run.
         resume: continues from the newest checkpoint in `out`, if there is one.
         checkpoint_every: number of steps between checkpoints; None saves ten per run.
+        ema: decay of an exponential moving average of the weights, such as 0.999. The
+            averaged weights are then evaluated and used. The decay rises to this value
+            in the first steps. None uses the weights of the last step.
+        eval_every: number of steps between evaluations on the validation images. The
+            checkpoint with the best AR@100 is kept in the folder `best`. None does not
+            evaluate during training.
+        patience: number of evaluations in a row without a better AR@100 after which
+            training stops; None makes all steps.
         log_every: number of steps between lines of `metrics.jsonl`.
         max_skipped: the run stops after this many consecutive steps with non-finite
             gradients.
@@ -129,6 +137,9 @@ class TrainConfig:
     out: str = "runs/rpn"
     resume: bool = False
     checkpoint_every: int | None = None
+    ema: float | None = None
+    eval_every: int | None = None
+    patience: int | None = None
     log_every: int = 10
     max_skipped: int = 20
     optimizer: OptimizerConfig | None = None
@@ -144,6 +155,8 @@ class TrainConfig:
             "steps": self.steps,
             "epochs": self.epochs,
             "checkpoint_every": self.checkpoint_every,
+            "eval_every": self.eval_every,
+            "patience": self.patience,
             "lr": self.lr,
         }
         wrong = {k: v for k, v in counts.items() if v is not None and v <= 0}
@@ -153,6 +166,15 @@ class TrainConfig:
             raise ValueError(
                 "TrainConfig needs steps or epochs, not both, got "
                 f"{self.steps} and {self.epochs}."
+            )
+        if self.ema is not None and not 0.0 < self.ema < 1.0:
+            raise ValueError(
+                f"TrainConfig needs an ema between 0 and 1, got {self.ema}."
+            )
+        if self.patience is not None and self.eval_every is None:
+            raise ValueError(
+                "TrainConfig needs eval_every beside patience, which counts "
+                "evaluations, got none. Set both."
             )
         if self.batch_size is not None and self.batch_size % self.accumulate:
             raise ValueError(
