@@ -7,6 +7,8 @@ keeps all rows and a mask.
 
 from jaxtyping import install_import_hook as _install_import_hook
 
+from .core import _arguments as _arguments  # which checks, and is not checked itself
+
 __version__ = "0.1.0"
 
 # Shapes in the signatures are checked on every call, which under `jit` means once, when

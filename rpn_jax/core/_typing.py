@@ -7,6 +7,7 @@ padded input image.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -19,6 +20,13 @@ from jaxtyping import UInt8 as UInt8
 from jaxtyping import UInt32 as UInt32
 
 Array = jax.Array | np.ndarray  # NumPy is welcome wherever JAX is
+# Public functions take lists too. They check shapes after `_arguments.lenient` has made
+# arrays of them, so lists are for type checkers only.
+if TYPE_CHECKING:
+    _Row = Sequence[float | jax.Array]
+    ArrayLike = Array | _Row | Sequence[_Row] | Sequence[Sequence[_Row]]
+else:
+    ArrayLike = Array
 PRNGKey = Key[jax.Array, ""] | UInt32[Array, "words"]  # typed, or raw of 2 or 4
 Scalar = float | np.number | Float[Array, ""] | Int[Array, ""]
 ImageSize = Sequence[Scalar] | Float[Array, "2"] | Int[Array, "2"]  # (height, width)

@@ -5,6 +5,7 @@ import itertools
 import math
 from typing import Literal
 
+from ._arguments import lenient_settings
 from ._checks import require
 
 Rounding = Literal["none", "corners", "legacy"]
@@ -121,6 +122,9 @@ class AnchorConfig:
             f"head serves them all, got {self.sizes}.",
         )
         return counts.pop()
+
+
+lenient_settings(AnchorConfig)
 
 
 def _are_different(values: tuple[float, ...]) -> bool:

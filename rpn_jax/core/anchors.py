@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._typing import Array, Bool, Float, Int
+from ._arguments import lenient
+from ._typing import Array, ArrayLike, Bool, Float, Int
 from .anchor_config import AnchorConfig
 
 Edges = Float[np.ndarray, "a cells"]
@@ -84,9 +85,10 @@ class AnchorGrid:
         """The anchors, in the order (level, y, x, anchor in cell)."""
         return jnp.concatenate([_level_boxes(level) for level in self.levels])
 
-    def take(self, index: Int[Array, " k"]) -> Float[jax.Array, "k 4"]:
+    @lenient
+    def take(self, index: Int[ArrayLike, " k"]) -> Float[jax.Array, "k 4"]:
         """Computes `boxes[index]` without the other boxes."""
-        boxes = jnp.zeros((index.shape[0], 4), jnp.float32)
+        boxes = jnp.zeros((len(index), 4), jnp.float32)
         # Every level is asked for every anchor, since which level has it is not static.
         # An edge depends on the shape and on the column or row alone.
         for level, cells in zip(self.levels, self.locate(index), strict=True):
@@ -97,7 +99,8 @@ class AnchorGrid:
             boxes = jnp.where(cells.is_here[:, None], jnp.stack(found, axis=1), boxes)
         return boxes
 
-    def locate(self, index: Int[Array, " k"]) -> list["Cells"]:
+    @lenient
+    def locate(self, index: Int[ArrayLike, " k"]) -> list["Cells"]:
         """Finds the level and the cell of anchors.
 
         Args:
@@ -137,6 +140,7 @@ class Cells(NamedTuple):
     shape: Int[jax.Array, " k"]
 
 
+@lenient
 def make_anchors(
     config: AnchorConfig,
     feature_shapes: Sequence[StaticShape],
@@ -186,6 +190,7 @@ def make_anchors(
     return AnchorGrid(tuple(_make_level(config, *level) for level in levels))
 
 
+@lenient
 def cell_anchors(config: AnchorConfig) -> tuple[Float[np.ndarray, "_ 4"], ...]:
     """The boxes of one cell, for every level.
 

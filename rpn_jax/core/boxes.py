@@ -9,7 +9,8 @@ pixels and a box includes its last one, so that its width is `x1 - x0 + 1`.
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Bool, DeltaWeights, Float, ImageSize
+from ._arguments import lenient
+from ._typing import ArrayLike, Bool, DeltaWeights, Float, ImageSize
 from .config import MAX_LOG_SCALE
 
 _LARGEST_COORDINATE = 1e18  # the areas of two such boxes have a finite sum in float32
@@ -19,7 +20,7 @@ _LARGEST_LOG_SCALE = 88.0  # exp of more overflows, and its gradient with it
 
 
 def area(
-    boxes: Float[Array, "n 4"], *, pixel_offset: float = 0.0
+    boxes: Float[ArrayLike, "n 4"], *, pixel_offset: float = 0.0
 ) -> Float[jax.Array, " n"]:
     """Area of every box, in square pixels.
 
@@ -34,14 +35,14 @@ def area(
     return sides[:, 0] * sides[:, 1]
 
 
-def is_proper(boxes: Float[Array, "n 4"]) -> Bool[jax.Array, " n"]:
+def is_proper(boxes: Float[ArrayLike, "n 4"]) -> Bool[jax.Array, " n"]:
     """Whether every box is finite and has `x0 < x1` and `y0 < y1`."""
     boxes = jnp.asarray(boxes, jnp.float32)
     ordered = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
     return ordered & jnp.isfinite(boxes).all(axis=-1)
 
 
-def finite_boxes(boxes: Float[Array, "n 4"]) -> Float[jax.Array, "n 4"]:
+def finite_boxes(boxes: Float[ArrayLike, "n 4"]) -> Float[jax.Array, "n 4"]:
     """The boxes in float32, without NaN and small enough for finite areas.
 
     A box with a coordinate that is not finite becomes an inverted box, which overlaps
@@ -54,8 +55,9 @@ def finite_boxes(boxes: Float[Array, "n 4"]) -> Float[jax.Array, "n 4"]:
     return jnp.where(finite, within_range, inverted)
 
 
+@lenient
 def pairwise_iou(
-    a: Float[Array, "n 4"], b: Float[Array, "m 4"], *, pixel_offset: float = 0.0
+    a: Float[ArrayLike, "n 4"], b: Float[ArrayLike, "m 4"], *, pixel_offset: float = 0.0
 ) -> Float[jax.Array, "n m"]:
     """Intersection over union of every box in `a` with every box in `b`.
 
@@ -84,9 +86,10 @@ def pairwise_iou(
     return overlap / jnp.where(union > 0.0, union, 1.0)
 
 
+@lenient
 def encode_boxes(
-    boxes: Float[Array, "n 4"],
-    anchors: Float[Array, "n 4"],
+    boxes: Float[ArrayLike, "n 4"],
+    anchors: Float[ArrayLike, "n 4"],
     *,
     weights: DeltaWeights = (1.0, 1.0, 1.0, 1.0),
     pixel_offset: float = 0.0,
@@ -110,6 +113,7 @@ def encode_boxes(
     """
     # Decide first what can be computed, then compute with safe numbers in place of the
     # rest: a `where` after the division would leave NaN in the gradient.
+    boxes, anchors = jnp.asarray(boxes), jnp.asarray(anchors)
     exists = (jnp.isfinite(boxes) & jnp.isfinite(anchors)).all(axis=-1, keepdims=True)
     boxes, anchors = finite_boxes(boxes), finite_boxes(anchors)
     box_sides, anchor_sides = (_sides(x, pixel_offset) for x in (boxes, anchors))
@@ -124,9 +128,10 @@ def encode_boxes(
     return jnp.concatenate(deltas, axis=-1) * jnp.array([weights], jnp.float32)
 
 
+@lenient
 def decode_boxes(
-    deltas: Float[Array, "n 4"],
-    anchors: Float[Array, "n 4"],
+    deltas: Float[ArrayLike, "n 4"],
+    anchors: Float[ArrayLike, "n 4"],
     *,
     weights: DeltaWeights = (1.0, 1.0, 1.0, 1.0),
     pixel_offset: float = 0.0,
@@ -165,8 +170,9 @@ def decode_boxes(
     return jnp.concatenate([centers - half, centers + half], axis=-1)
 
 
+@lenient
 def clip_boxes(
-    boxes: Float[Array, "n 4"], image_size: ImageSize, *, pixel_offset: float = 0.0
+    boxes: Float[ArrayLike, "n 4"], image_size: ImageSize, *, pixel_offset: float = 0.0
 ) -> Float[jax.Array, "n 4"]:
     """The part of every box inside the image.
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from ._arguments import lenient_settings
 from ._checks import require
 from ._typing import DeltaWeights
 from .anchor_config import AnchorConfig
@@ -83,6 +84,9 @@ class ProposalConfig:
         )
 
 
+lenient_settings(ProposalConfig)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RPNConfig:
     """The settings of all stages of one system.
@@ -134,3 +138,6 @@ class RPNConfig:
                 )
                 shared[field.name] = value
         return shared
+
+
+lenient_settings(RPNConfig)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ._typing import Bool, DTypeLike, Float, Int
+from ._arguments import lenient
+from ._typing import ArrayLike, Bool, DTypeLike, Float, Int
 from .anchors import AnchorGrid
 from .output import RPNOutput
 
@@ -26,6 +27,7 @@ class RPNHead(nnx.Module):
             side by side.
     """
 
+    @lenient
     def __init__(
         self,
         in_features: int,
@@ -78,6 +80,7 @@ class RPNHead(nnx.Module):
         self.logits = conv(hidden, anchors_per_cell * num_logits, 1)
         self.deltas = conv(hidden, anchors_per_cell * 4, 1)
 
+    @lenient
     def __call__(self, features: Sequence[Float[jax.Array, "b _ _ c"]]) -> RPNOutput:
         """Predicts for all anchors.
 
@@ -91,11 +94,12 @@ class RPNHead(nnx.Module):
         levels = [self._predict(x) for x in features]
         return jax.tree.map(lambda *xs: jnp.concatenate(xs, axis=1), *levels)
 
+    @lenient
     def at(
         self,
         features: Sequence[Float[jax.Array, "b _ _ c"]],
         anchors: AnchorGrid,
-        index: Int[jax.Array, "b k"],
+        index: Int[ArrayLike, "b k"],
     ) -> RPNOutput:
         """Predicts for a few anchors of each image, and for no others.
 
@@ -122,6 +126,7 @@ class RPNHead(nnx.Module):
             )
         # Each anchor sees a patch around its cell. The convolutions shrink the patches
         # of all anchors of the batch to one cell each.
+        index = jnp.asarray(index)
         patches, is_inside, shape = jax.vmap(self._patches, in_axes=(0, None, 0))(
             list(features), anchors, index
         )

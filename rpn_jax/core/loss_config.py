@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from ._arguments import lenient_settings
 from ._checks import require
 from ._typing import DeltaWeights
 
@@ -132,3 +133,6 @@ class LossConfig:
             "LossConfig needs finite varifocal_alpha and oln_beta of at least 0, got "
             f"{numbers}.",
         )
+
+
+lenient_settings(LossConfig)

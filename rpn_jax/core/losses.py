@@ -9,7 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Float, Int
+from ._arguments import lenient
+from ._typing import ArrayLike, Float, Int
 from .anchors import AnchorGrid, Anchors
 from .loss_config import LossConfig
 from .loss_terms import RPNLosses as RPNLosses
@@ -48,11 +49,12 @@ class BoxLossWeights(NamedTuple):
     outside: Float[jax.Array, "*b_n 4"]
 
 
+@lenient
 def rpn_loss(
     output: RPNOutput,
     targets: Targets,
     *,
-    anchors: Anchors | Float[Array, "b n 4"] | None = None,
+    anchors: Anchors | Float[ArrayLike, "b n 4"] | None = None,
     config: LossConfig = LossConfig(),
 ) -> RPNLosses:
     """The objectness loss over sampled anchors and the box loss over positives.
@@ -90,8 +92,9 @@ def rpn_loss(
     return sampled_losses(output, targets, rows, config)
 
 
+@lenient
 def box_loss_weights(
-    labels: Int[Array, "*b_n"], *, config: LossConfig = LossConfig()
+    labels: Int[ArrayLike, "*b_n"], *, config: LossConfig = LossConfig()
 ) -> BoxLossWeights:
     """The inside and outside weights of smooth L1 in py-faster-rcnn and jwyang.
 
@@ -158,7 +161,7 @@ def _check_shapes(
 
 
 def _anchor_rows(
-    anchors: Anchors | Float[Array, "b n 4"] | None,
+    anchors: Anchors | Float[ArrayLike, "b n 4"] | None,
     shape: tuple[int, ...],
     config: LossConfig,
 ) -> Float[jax.Array, "b n 4"] | None:

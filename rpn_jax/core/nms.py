@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ._typing import Array, Bool, Float, Int, UInt32
+from ._arguments import lenient_jit
+from ._typing import Array, ArrayLike, Bool, Float, Int, UInt32
 from .boxes import area, finite_boxes
 from .nms_kernels import STRIP, Columns, Rule, keep_by_collecting, keep_by_masking
 from .platforms import by_platform, portable_forms
@@ -27,8 +28,7 @@ class NMSResult(NamedTuple):
     valid: Bool[Array, " k"]
 
 
-@functools.partial(
-    jax.jit,
+@lenient_jit(
     static_argnames=(
         "iou_threshold",
         "max_outputs",
@@ -37,13 +37,13 @@ class NMSResult(NamedTuple):
     ),
 )
 def nms(
-    boxes: Float[Array, "n 4"],
-    scores: Float[Array, " n"],
+    boxes: Float[ArrayLike, "n 4"],
+    scores: Float[ArrayLike, " n"],
     *,
     iou_threshold: float,
     max_outputs: int,
-    valid: Bool[Array, " n"] | None = None,
-    groups: Int[Array, " n"] | None = None,
+    valid: Bool[ArrayLike, " n"] | None = None,
+    groups: Int[ArrayLike, " n"] | None = None,
     inclusive_threshold: bool = False,
     pixel_offset: float = 0.0,
 ) -> NMSResult:
@@ -84,7 +84,7 @@ def nms(
     """
     boxes, scores = lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
     exists = scores > -jnp.inf
-    exists = exists if valid is None else exists & valid
+    exists = exists if valid is None else exists & jnp.asarray(valid)
     order = _rank(scores, exists)
     kept = suppress_ranked(
         boxes[order],

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._arguments import lenient_jit
 from ._typing import Array, Bool, Float, ImageSize, Int
 from .anchors import AnchorGrid, Anchors
 from .boxes import clip_boxes, decode_boxes
@@ -59,7 +60,7 @@ class _Candidates(NamedTuple):
     valid: Bool[Array, "l k"]
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@lenient_jit(static_argnames=("config",))
 def propose(
     output: RPNOutput,
     anchors: Anchors,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Bool, Float, Int, PRNGKey
+from ._arguments import lenient
+from ._typing import Array, ArrayLike, Bool, Float, Int, PRNGKey
 from .anchors import AnchorGrid
 from .boxes import is_proper
 from .config import RPNConfig
@@ -36,17 +37,18 @@ class TrainOutput(NamedTuple):
     num_degenerate: Int[jax.Array, ""]
 
 
+@lenient
 def compute_losses(
     head: Head,
     key: PRNGKey,
     features: Sequence[Float[jax.Array, "b _ _ c"]],
     anchors: AnchorGrid,
-    gt_boxes: Float[Array, "b m 4"],
-    gt_valid: Bool[Array, "b m"],
-    image_sizes: Float[Array, "b 2"] | Int[Array, "b 2"] | None = None,
+    gt_boxes: Float[ArrayLike, "b m 4"],
+    gt_valid: Bool[ArrayLike, "b m"],
+    image_sizes: Float[ArrayLike, "b 2"] | Int[ArrayLike, "b 2"] | None = None,
     *,
-    gt_ignore: Bool[Array, "b m"] | None = None,
-    image_index: Int[Array, " b"] | None = None,
+    gt_ignore: Bool[ArrayLike, "b m"] | None = None,
+    image_index: Int[ArrayLike, " b"] | None = None,
     config: RPNConfig = RPNConfig(),
 ) -> TrainOutput:
     """Targets and losses of a batch, from its feature maps.
@@ -74,7 +76,7 @@ def compute_losses(
         The losses, and counts to log.
     """
     if image_index is None:
-        image_index = jnp.arange(gt_boxes.shape[0], dtype=jnp.int32)
+        image_index = jnp.arange(len(gt_boxes), dtype=jnp.int32)
 
     # Folded as a key of threefry, since other generators differ under `vmap`.
     base_key = threefry_key(key)
@@ -118,6 +120,7 @@ def compute_losses(
     )
 
 
+@lenient
 def compute_proposals(
     head: Head,
     features: Sequence[Float[jax.Array, "b _ _ c"]],
@@ -164,9 +167,9 @@ def _predict(
 
 def _unsampled_fraction(
     samples: Samples,
-    gt_boxes: Float[Array, "b m 4"],
-    gt_valid: Bool[Array, "b m"],
-    gt_ignore: Bool[Array, "b m"] | None,
+    gt_boxes: Float[ArrayLike, "b m 4"],
+    gt_valid: Bool[ArrayLike, "b m"],
+    gt_ignore: Bool[ArrayLike, "b m"] | None,
 ) -> Float[jax.Array, ""]:
     """Share of the objects of a batch that no sampled positive regresses to."""
     is_object = jnp.asarray(gt_valid) & jax.vmap(is_proper)(gt_boxes)

@@ -5,6 +5,7 @@
 
 import dataclasses
 
+from ._arguments import lenient_settings
 from ._checks import require
 
 
@@ -23,6 +24,9 @@ class AtssConfig:
         require(
             self.top_k >= 1, f"AtssConfig needs top_k of at least 1, got {self.top_k}."
         )
+
+
+lenient_settings(AtssConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,9 @@ class TaskAlignedConfig:
             "TaskAlignedConfig needs top_k of at least 1 and alpha and beta of at "
             f"least 0, got {self.top_k}, {self.alpha} and {self.beta}.",
         )
+
+
+lenient_settings(TaskAlignedConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,9 @@ class SimOTAConfig:
         )
 
 
+lenient_settings(SimOTAConfig)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegionConfig:
     """Settings of the region rule, described in `matching/region.py`.
@@ -93,6 +103,9 @@ class RegionConfig:
             "RegionConfig needs 0 <= center_ratio <= ignore_ratio <= 1, got "
             f"{self.center_ratio} and {self.ignore_ratio}.",
         )
+
+
+lenient_settings(RegionConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +131,9 @@ class CenternessConfig:
         )
 
 
+lenient_settings(CenternessConfig)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IouBalanceConfig:
     """Settings of the IoU-balanced sample of negatives, described in `samplers.py`.
@@ -139,3 +155,6 @@ class IouBalanceConfig:
             "IouBalanceConfig needs floor_iou and floor_fraction in [0, 1] and "
             f"num_bins of at least 1, got {shares} and {self.num_bins}.",
         )
+
+
+lenient_settings(IouBalanceConfig)

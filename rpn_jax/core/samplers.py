@@ -22,7 +22,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Bool, Float, Int, PRNGKey
+from ._arguments import lenient
+from ._typing import Array, ArrayLike, Bool, Float, Int, PRNGKey
 from .config import TargetConfig
 from .keys import random_priorities, threefry_key
 from .matching.association import Matches
@@ -53,9 +54,10 @@ class _Chosen(NamedTuple):
     number: Int[jax.Array, ""]
 
 
+@lenient
 def sample_anchors(
     key: PRNGKey,
-    labels: Int[Array, " n"],
+    labels: Int[ArrayLike, " n"],
     *,
     num_samples: int = 256,
     positive_fraction: float = 0.5,
@@ -78,12 +80,12 @@ def sample_anchors(
         The labels, with -1 for every anchor that was not sampled.
     """
     config = TargetConfig(num_samples=num_samples, positive_fraction=positive_fraction)
-    unused = jnp.zeros(labels.shape, jnp.int32)
+    unused = jnp.zeros(len(labels), jnp.int32)
     matches = Matches(jnp.asarray(labels), unused, unused.astype(jnp.float32))
     index, sampled = sample_matches(key, matches, config=config)
     # The index of an empty row is put out of bounds, so that it is dropped.
-    row = jnp.where(sampled >= 0, index, labels.shape[0])
-    return jnp.full(labels.shape, -1, jnp.int32).at[row].set(sampled, mode="drop")
+    row = jnp.where(sampled >= 0, index, len(labels))
+    return jnp.full(len(labels), -1, jnp.int32).at[row].set(sampled, mode="drop")
 
 
 def sample_matches(

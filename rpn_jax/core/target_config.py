@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
+from ._arguments import lenient_settings
 from ._checks import require
 from ._typing import DeltaWeights
 from .rule_configs import (
@@ -169,3 +170,6 @@ class TargetConfig:
             task_aligned=TaskAlignedConfig(),
             sim_ota=SimOTAConfig(),
         )
+
+
+lenient_settings(TargetConfig)

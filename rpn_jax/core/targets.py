@@ -9,7 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array, Bool, Float, ImageSize, Int, PRNGKey
+from ._arguments import lenient
+from ._typing import Array, ArrayLike, Bool, Float, ImageSize, Int, PRNGKey
 from .anchors import AnchorGrid, Anchors
 from .boxes import encode_boxes, is_proper, pairwise_iou
 from .config import TargetConfig
@@ -51,14 +52,15 @@ class Samples(NamedTuple):
     gt_index: Int[jax.Array, " k"]
 
 
+@lenient
 def assign_targets(
     key: PRNGKey,
     anchors: Anchors,
-    gt_boxes: Float[Array, "m 4"],
-    gt_valid: Bool[Array, " m"],
+    gt_boxes: Float[ArrayLike, "m 4"],
+    gt_valid: Bool[ArrayLike, " m"],
     image_size: ImageSize | None = None,
     *,
-    gt_ignore: Bool[Array, " m"] | None = None,
+    gt_ignore: Bool[ArrayLike, " m"] | None = None,
     predictions: RPNOutput | None = None,
     config: TargetConfig = TargetConfig(),
 ) -> Targets:
@@ -104,14 +106,15 @@ def assign_targets(
     )
 
 
+@lenient
 def sample_targets(
     key: PRNGKey,
     anchors: Anchors,
-    gt_boxes: Float[Array, "m 4"],
-    gt_valid: Bool[Array, " m"],
+    gt_boxes: Float[ArrayLike, "m 4"],
+    gt_valid: Bool[ArrayLike, " m"],
     image_size: ImageSize | None = None,
     *,
-    gt_ignore: Bool[Array, " m"] | None = None,
+    gt_ignore: Bool[ArrayLike, " m"] | None = None,
     predictions: RPNOutput | None = None,
     config: TargetConfig = TargetConfig(),
 ) -> Samples:
@@ -151,8 +154,9 @@ def sample_targets(
     return Samples(index, Targets(labels, deltas), gt_index)
 
 
+@lenient
 def count_degenerate(
-    gt_boxes: Float[Array, "m 4"], gt_valid: Bool[Array, " m"]
+    gt_boxes: Float[ArrayLike, "m 4"], gt_valid: Bool[ArrayLike, " m"]
 ) -> Int[jax.Array, ""]:
     """Counts the valid rows that are treated as padding, because they are degenerate.
 
@@ -164,7 +168,7 @@ def count_degenerate(
         Number of valid rows that are not finite, or do not have `x0 < x1` and
         `y0 < y1`.
     """
-    return jnp.sum(gt_valid & ~is_proper(gt_boxes), dtype=jnp.int32)
+    return jnp.sum(jnp.asarray(gt_valid) & ~is_proper(gt_boxes), dtype=jnp.int32)
 
 
 def unmatched_fraction(

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from ..core._arguments import lenient_settings
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
@@ -60,6 +62,9 @@ class PipelineConfig:
     def for_evaluation(self) -> "PipelineConfig":
         """The same sizes, without augmentation."""
         return dataclasses.replace(self, scale_jitter=(1.0, 1.0), flip_probability=0.0)
+
+
+lenient_settings(PipelineConfig)
 
 
 class Augmentation(NamedTuple):

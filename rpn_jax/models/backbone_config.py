@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from ..core._arguments import lenient_settings
 from .backbone_registry import BackboneSpec, backbone_spec
 from .layers import Norm
 
@@ -64,6 +65,9 @@ class BackboneConfig:
     def spec(self) -> BackboneSpec:
         """The row of this backbone in the registry."""
         return backbone_spec(self.name)
+
+
+lenient_settings(BackboneConfig)
 
 
 def backbone_config(backbone: str | BackboneConfig) -> BackboneConfig:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from ..core._arguments import lenient_settings
 from ..core._typing import Int
 from .average import averaging
 
@@ -47,6 +48,9 @@ class OptimizerConfig:
                 "OptimizerConfig needs warmup_steps >= 0 and milestones in (0, 1), got "
                 f"{self.warmup_steps} and {self.milestones}."
             )
+
+
+lenient_settings(OptimizerConfig)
 
 
 def make_schedule(

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from ..core._arguments import lenient_settings
 from ..core.config import RPNConfig
 from ..data import PipelineConfig
 from ..models.interop import SystemName
@@ -183,6 +184,9 @@ class TrainConfig:
             )
 
 
+lenient_settings(TrainConfig)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(TrainConfig):
     """A `TrainConfig` in which every setting has a value.
@@ -206,3 +210,6 @@ class ResolvedConfig(TrainConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
     pipeline: PipelineConfig = PipelineConfig()
     rpn: RPNConfig = RPNConfig()
+
+
+lenient_settings(ResolvedConfig)

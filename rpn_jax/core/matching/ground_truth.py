@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._typing import Array, Bool, Float
+from .._typing import ArrayLike, Bool, Float
 from ..boxes import finite_boxes, is_proper
 from ..config import TargetConfig
 
@@ -24,9 +24,9 @@ class MatchBoxes(NamedTuple):
 
 
 def split_ground_truth(
-    gt_boxes: Float[Array, "m 4"],
-    gt_valid: Bool[Array, " m"],
-    gt_ignore: Bool[Array, " m"] | None,
+    gt_boxes: Float[ArrayLike, "m 4"],
+    gt_valid: Bool[ArrayLike, " m"],
+    gt_ignore: Bool[ArrayLike, " m"] | None,
     config: TargetConfig,
 ) -> MatchBoxes:
     """Splits rows into objects and ignored regions.

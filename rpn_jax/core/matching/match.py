@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .._typing import Array, Bool, Float, ImageSize, Int
+from .._arguments import lenient
+from .._typing import Array, ArrayLike, Bool, Float, ImageSize, Int
 from ..anchors import AnchorGrid, Anchors
 from ..config import TargetConfig
 from ..output import RPNOutput
@@ -20,13 +21,14 @@ from .sim_ota import match_sim_ota
 from .task_aligned import match_task_aligned
 
 
+@lenient
 def match_anchors(
     anchors: Anchors,
-    gt_boxes: Float[Array, "m 4"],
-    gt_valid: Bool[Array, " m"],
+    gt_boxes: Float[ArrayLike, "m 4"],
+    gt_valid: Bool[ArrayLike, " m"],
     image_size: ImageSize | None = None,
     *,
-    gt_ignore: Bool[Array, " m"] | None = None,
+    gt_ignore: Bool[ArrayLike, " m"] | None = None,
     predictions: RPNOutput | None = None,
     config: TargetConfig = TargetConfig(),
 ) -> Matches:
