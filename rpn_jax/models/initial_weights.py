@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..core._typing import Float, PRNGKey
 
@@ -27,7 +28,7 @@ def normal(
         variance: variance of the numbers.
     """
     scale = np.sqrt(np.float32(variance))
-    if isinstance(key, jax.core.Tracer) or not _depends_on_position_alone(key):
+    if isinstance(key, Tracer) or not _depends_on_position_alone(key):
         return jax.random.normal(key, shape, jnp.float32) * scale
     number = math.prod(shape)
     drawn = _FEWEST
@@ -45,4 +46,4 @@ def filled(value: float, features: int) -> Float[jax.Array, " c"]:
 def _depends_on_position_alone(key: PRNGKey) -> bool:
     """Whether fewer numbers from this key are the first ones of more."""
     is_threefry = str(jax.random.key_impl(key)) == "threefry2x32"
-    return is_threefry and jax.config.jax_threefry_partitionable
+    return is_threefry and jax.config.values["jax_threefry_partitionable"]

@@ -97,7 +97,7 @@ def state_shapes(
         of the run, with its sharding.
     """
     graphdef, params, frozen = nnx.split(model, model.is_trainable, ...)
-    step = jax.ShapeDtypeStruct((), jnp.int32)
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32)
     state = TrainState(step, params, frozen, jax.eval_shape(optimizer.init, params))
     everywhere = NamedSharding(mesh, PartitionSpec())
     return graphdef, jax.tree.map(lambda x: x.update(sharding=everywhere), state)

@@ -110,7 +110,6 @@ def test_shifted_products_equal_the_convolution_on_every_backend(stride):
 def test_bfloat16_gradients_have_the_dtype_of_what_they_are_of(groups, monkeypatch):
     x, weights = draw(1, 80, 40, 4), draw(3, 3, 4 // groups, 4, seed=1)
 
-    @functools.partial(jax.jit, static_argnames="dtype")
     def run(x, weights, cotangent, dtype):
         rounded = (v.astype(jnp.bfloat16).astype(dtype) for v in (x, weights))
         y, pull = jax.vjp(lambda x, k: convolve(x, k, groups=groups), *rounded)
@@ -118,10 +117,10 @@ def test_bfloat16_gradients_have_the_dtype_of_what_they_are_of(groups, monkeypat
 
     for limit in limits_of_whole_maps(is_dense=groups == 1):
         monkeypatch.setattr(convolution, "PATCHES", limit)
-        run.clear_cache()
-        y, *gradients = run(x, weights, None, dtype=jnp.bfloat16)
+        in_bfloat16 = jax.jit(functools.partial(run, dtype=jnp.bfloat16))
+        y, *gradients = in_bfloat16(x, weights, None)
         chex.assert_type((y, *gradients), jnp.bfloat16)
-        _, *exact = run(x, weights, y, dtype=jnp.float32)
+        _, *exact = jax.jit(functools.partial(run, dtype=jnp.float32))(x, weights, y)
         for a, b in zip(gradients, exact, strict=True):
             scale = np.abs(b).max()
             np.testing.assert_allclose(np.float32(a), b, atol=0.03 * scale)
@@ -208,4 +207,5 @@ def test_convolutions_work_under_shard_map(size, groups):
         run, mesh=mesh, in_specs=(split, PartitionSpec()), out_specs=split
     )
     both = jax.jit(lambda x, kernel: (mapped(x, kernel), run(x, kernel)))
-    np.testing.assert_allclose(*both(x, kernel), 1e-5, 1e-5)
+    actual, expected = both(x, kernel)
+    np.testing.assert_allclose(actual, expected, 1e-5, 1e-5)

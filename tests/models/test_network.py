@@ -34,9 +34,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), dtype=np.uint
 @functools.cache
 def shapes_of(name="tiny_fpn", **settings):
     """The network with shapes in place of arrays, for what no number decides."""
-    options = {"backbone": BackboneConfig(name=name, **settings)}
-    anchors = default_anchors(name)
-    return shapes_only(lambda rngs: make_model(anchors, **options, rngs=rngs))
+    anchors, backbone = default_anchors(name), BackboneConfig(name=name, **settings)
+    return shapes_only(lambda rngs: make_model(anchors, backbone=backbone, rngs=rngs))
 
 
 def test_all_systems_are_on_offer():
@@ -109,7 +108,7 @@ def start_of_mobilenet():
 
     def make(rngs):
         whole = mobilenet_v2(Builder("frozen", None, rngs))
-        names = [step for stage in whole.stages[:3] for step in stage]
+        names = [str(step) for stage in whole.stages[:3] for step in stage]
         trunk = Trunk(
             layers=nnx.Dict({name: whole.layers[name] for name in names}),
             stages=whole.stages[:3],

@@ -5,6 +5,7 @@ import functools
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,8 @@ def make_once(config, frozen_stages, accumulate):
 
     def run(state, batch):
         batch = put_batch(batch, mesh)
-        assert len(batch.images.sharding.device_set) == mesh.size
+        images: Any = batch.images
+        assert len(images.sharding.device_set) == mesh.size
         return compiled(state, batch)
 
     return state, run
