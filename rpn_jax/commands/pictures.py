@@ -4,6 +4,7 @@ A picture that cannot be drawn costs one line of warning, and no number.
 """
 
 import contextlib
+import functools
 import logging
 import pathlib
 import warnings
@@ -15,10 +16,13 @@ from matplotlib.figure import Figure
 
 from .. import plot
 from ..atomic_file import replace_file
-from ..core.config import RPNConfig
+from ..core._typing import Array, Bool, Float, PRNGKey
+from ..core.anchors import AnchorGrid
+from ..core.config import RPNConfig, TargetConfig
+from ..core.matching.association import Matches
 from ..core.matching.match import match_anchors
-from ..core.output import objectness_logits
-from ..core.samplers import sample_matches
+from ..core.output import RPNOutput, objectness_logits
+from ..core.samplers import Sampled, sample_matches
 from ..data import Batch, ImageSource, PipelineConfig, train_batches
 from ..evaluate import ImageProposals, Report
 from ..models import RPN, grid_for
@@ -126,25 +130,40 @@ def _plot_labels(
     if config.targets.reads_predictions:
         output = model(batch.images, batch.image_sizes)
         predictions = jax.tree.map(lambda x: x[0], output)
-    # Training uses the same functions, so the picture shows the labels of the losses.
-    matches = match_anchors(
-        grid,
-        boxes,
-        batch.gt_valid[0],
-        batch.image_sizes[0],
-        gt_ignore=batch.gt_ignore[0],
-        predictions=predictions,
-        config=config.targets,
-    )
-    logits = None if predictions is None else objectness_logits(predictions)
-    index, labels = sample_matches(
-        jax.random.key(seed), matches, logits=logits, config=config.targets
+    of_image = (boxes, batch.gt_valid[0], batch.gt_ignore[0], batch.image_sizes[0])
+    matches, (index, labels) = _match_and_sample(
+        jax.random.key(seed), grid, *of_image, predictions, config.targets
     )
     sampled = np.full(len(grid), -1, np.int32)
     is_sample = np.asarray(labels) >= 0
     sampled[np.asarray(index)[is_sample]] = np.asarray(labels)[is_sample]
     objects = boxes[batch.gt_valid[0] & ~batch.gt_ignore[0]]
     return plot.plot_labels(image, grid, matches, objects, sampled=sampled)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _match_and_sample(
+    key: PRNGKey,
+    grid: AnchorGrid,
+    gt_boxes: Float[Array, "m 4"],
+    gt_valid: Bool[Array, " m"],
+    gt_ignore: Bool[Array, " m"],
+    image_size: Float[Array, "2"],
+    predictions: RPNOutput | None,
+    config: TargetConfig,
+) -> tuple[Matches, Sampled]:
+    """The labels of an image and its samples, by the functions that training uses."""
+    matches = match_anchors(
+        grid,
+        gt_boxes,
+        gt_valid,
+        image_size,
+        gt_ignore=gt_ignore,
+        predictions=predictions,
+        config=config,
+    )
+    logits = None if predictions is None else objectness_logits(predictions)
+    return matches, sample_matches(key, matches, logits=logits, config=config)
 
 
 def _plot_losses(metrics: pathlib.Path) -> Figure:
