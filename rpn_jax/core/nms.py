@@ -14,6 +14,8 @@ from .boxes import area, finite_boxes
 from .nms_kernels import STRIP, Columns, Rule, keep_by_collecting, keep_by_masking
 from .platforms import by_platform, portable_forms
 
+_TINY = np.float32(1e-30)  # square pixels; what a box without area has, to divide by
+
 
 class NMSResult(NamedTuple):
     """The boxes that survive suppression.
@@ -59,7 +61,8 @@ def nms(
 
     Args:
         boxes: `(x0, y0, x1, y1)`, anywhere in the plane.
-        scores: any real numbers; higher ones are visited first.
+        scores: any real numbers; higher ones are visited first. Under
+            `jax_enable_x64`, scores in float64 are compared in float64.
         iou_threshold: IoU above which the box with the lower score is dropped.
         max_outputs: number of entries of the result; it may exceed the number of boxes.
         valid: which rows exist; None means all.
@@ -83,7 +86,8 @@ def nms(
     [1, 2, 0]
     """
     boxes, scores = lax.stop_gradient((jnp.asarray(boxes), jnp.asarray(scores)))
-    exists = scores > -jnp.inf
+    # NaN and -inf mark rows that do not exist.
+    exists = scores >= float(jnp.finfo(scores.dtype).min)
     exists = exists if valid is None else exists & jnp.asarray(valid)
     order = _rank(scores, exists)
     kept = suppress_ranked(
@@ -163,7 +167,8 @@ def _to_columns(
     )
     strips = max(-(-len(boxes) // STRIP), 1)
     padding = (0, strips * STRIP - len(boxes))
-    return jax.tree.map(lambda x: jnp.pad(x, padding), (columns, valid))
+    columns, valid = jax.tree.map(lambda x: jnp.pad(x, padding), (columns, valid))
+    return columns._replace(area=jnp.maximum(columns.area, _TINY)), valid
 
 
 def _rank(
@@ -171,6 +176,9 @@ def _rank(
 ) -> Int[jax.Array, " n"]:
     """The rows from the highest score down; those that do not exist come last."""
     if not portable_forms.value:
+        if scores.dtype == jnp.float64:  # under jax_enable_x64
+            last = jnp.finfo(jnp.float64).max
+            return jnp.argsort(jnp.where(exists, -scores, last)).astype(jnp.int32)
         return _argsort(_descending_keys(scores, exists))
     # No other runtime reads the bits of a float, but all rank floats, ties by row.
     scores = scores.astype(jnp.float32)

@@ -43,7 +43,7 @@ class Columns(NamedTuple):
         y0: top edges.
         x1: right edges.
         y1: bottom edges.
-        area: areas.
+        area: areas, at least a tiny one.
         group: groups, or None where all boxes may meet.
     """
 
@@ -77,7 +77,7 @@ class Rule(NamedTuple):
         width = jnp.minimum(a.x1, b.x1) - jnp.maximum(a.x0, b.x0) + self.pixel_offset
         height = jnp.minimum(a.y1, b.y1) - jnp.maximum(a.y0, b.y0) + self.pixel_offset
         overlap = jnp.maximum(width, 0.0) * jnp.maximum(height, 0.0)
-        # Two boxes without area give 0 / 0, and a NaN exceeds no limit.
+        # Areas are positive, so that two boxes without any do not give 0 / 0.
         exceeds = overlap / (a.area + b.area - overlap) > self.limit
         return exceeds if a.group is None else exceeds & (a.group == b.group)
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ._arguments import lenient_jit
@@ -14,6 +15,10 @@ from .boxes import clip_boxes, decode_boxes
 from .config import ProposalConfig
 from .nms import NMSResult, suppress_ranked
 from .output import RPNOutput, objectness_logits
+
+# The logit of what must not be proposed. It is finite, for `jax_debug_infs`, and lower
+# than all others.
+_NOT_PROPOSED = np.finfo(np.float32).min
 
 
 class Proposals(NamedTuple):
@@ -36,7 +41,7 @@ class _Best(NamedTuple):
     """The highest logits of each level, in their order.
 
     Attributes:
-        logits: `[l k]` the logits; `-inf` where a level has no more.
+        logits: `[l k]` the logits; `_NOT_PROPOSED` where a level has no more.
         rows: `[l k]` where they were found.
         anchors: `[l k 4]` their anchors.
     """
@@ -137,11 +142,13 @@ def _select_candidates(
     # What must not be proposed sorts last.
     logits = objectness_logits(output)
     logits = jnp.where(logits == 0.0, 0.0, logits)  # -0.0 ties with 0.0
-    logits = jnp.where(jnp.isfinite(logits), logits, -jnp.inf)
+    is_finite = jnp.isfinite(logits)
+    lowest = np.nextafter(_NOT_PROPOSED, np.float32(0.0))
+    logits = jnp.where(is_finite, jnp.maximum(logits, lowest), _NOT_PROPOSED)
     if config.filter_before_top_k:
         all_anchors = anchors.boxes if isinstance(anchors, AnchorGrid) else anchors
         boxes = _decode(output.deltas, all_anchors, image_size, config)
-        logits = jnp.where(_is_large_enough(boxes, config), logits, -jnp.inf)
+        logits = jnp.where(_is_large_enough(boxes, config), logits, _NOT_PROPOSED)
     best = _best_of_each_level(logits, _split_levels(anchors, config), config)
     # One coordinate at a time: as rows of four, TPUs would pad all deltas to 128 lanes.
     columns = [output.deltas[:, i][best.rows.reshape(-1)] for i in range(4)]
@@ -149,7 +156,7 @@ def _select_candidates(
     boxes = _decode(deltas, best.anchors.reshape(-1, 4), image_size, config)
     # Rows that were selected and still must not be proposed.
     valid = jnp.isfinite(deltas).all(axis=-1) & _is_large_enough(boxes, config)
-    valid = valid.reshape(best.logits.shape) & jnp.isfinite(best.logits)
+    valid = valid.reshape(best.logits.shape) & (best.logits > _NOT_PROPOSED)
     if config.score_threshold is not None:
         valid &= jax.nn.sigmoid(best.logits) >= config.score_threshold
     return _Candidates(boxes.reshape(*valid.shape, 4), best.logits, valid)
@@ -177,7 +184,7 @@ def _best_of_each_level(
         missing = width - len(highest)
         best.append(
             _Best(
-                logits=_pad_rows(highest, missing, -jnp.inf),
+                logits=_pad_rows(highest, missing, float(_NOT_PROPOSED)),
                 rows=_pad_rows(index + start, missing),
                 anchors=_pad_rows(found, missing),
             )
@@ -193,11 +200,12 @@ def _best_of_all_levels(
     levels, width = candidates.logits.shape
     # Rows of the flattened candidates. What was not kept sorts last.
     rows = kept.indices + width * jnp.arange(levels, dtype=jnp.int32)[:, None]
-    logits = jnp.where(kept.valid, candidates.logits.reshape(-1)[rows], -jnp.inf)
+    logits = candidates.logits.reshape(-1)[rows]
+    logits = jnp.where(kept.valid, logits, _NOT_PROPOSED)
     missing = max(number - logits.size, 0)
     logits, best = lax.top_k(logits.reshape(-1), number - missing)
     boxes = candidates.boxes.reshape(-1, 4)[rows.reshape(-1)[best]]
-    valid = logits > -jnp.inf
+    valid = logits > _NOT_PROPOSED
     boxes = jnp.where(valid[:, None], boxes, 0.0)
     proposals = Proposals(boxes, jax.nn.sigmoid(logits), valid)
     return jax.tree.map(lambda x: _pad_rows(x, missing), proposals)

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._arguments import lenient
 from ._typing import Array, ArrayLike, Bool, Float, Int, PRNGKey
@@ -28,6 +29,8 @@ from .config import TargetConfig
 from .keys import random_priorities, threefry_key
 from .matching.association import Matches
 from .rule_configs import IouBalanceConfig
+
+_NOT_SET = np.finfo(np.float32).min  # finite, for `jax_debug_infs`; below any priority
 
 
 class Sampled(NamedTuple):
@@ -179,7 +182,7 @@ def _negatives(
 
 def _hardness(logits: Float[jax.Array, " n"]) -> Float[jax.Array, " n"]:
     """Finite numbers in the order of the logits, where NaN is the highest."""
-    limit = jnp.finfo(jnp.float32).max
+    limit = np.nextafter(-_NOT_SET, np.float32(0.0))
     logits = jax.lax.stop_gradient(logits.astype(jnp.float32))
     return jnp.clip(jnp.where(jnp.isnan(logits), limit, logits), -limit, limit)
 
@@ -260,5 +263,5 @@ def _highest(
     priority: Float[jax.Array, " n"], mask: Bool[jax.Array, " n"], size: int
 ) -> _Chosen:
     """The set rows of highest priority, best first, and the number of them."""
-    chosen, index = jax.lax.top_k(jnp.where(mask, priority, -jnp.inf), size)
-    return _Chosen(index, jnp.sum(chosen > -jnp.inf, dtype=jnp.int32))
+    chosen, index = jax.lax.top_k(jnp.where(mask, priority, _NOT_SET), size)
+    return _Chosen(index, jnp.sum(chosen > _NOT_SET, dtype=jnp.int32))

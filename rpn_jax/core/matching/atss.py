@@ -37,7 +37,7 @@ from .centers import (
 )
 from .claims import Claims, match_claims
 from .ground_truth import MatchBoxes
-from .nearest import Nearest, nearest_in_grid, nearest_of_all
+from .nearest_anchors import Nearest, nearest_in_grid, nearest_of_all
 
 
 class _Candidates(NamedTuple):

@@ -32,6 +32,7 @@ from .predicted import Predicted
 
 _FAR_COST = 100_000.0  # of an anchor that is not in the box and in its centre region
 _LARGEST_LOSS = 100.0  # of a score of 0, as binary_cross_entropy of torch has it
+_NO_COST = 1e30  # of an anchor that is no candidate; finite, for `jax_debug_infs`
 _EPSILON = 1e-7  # keeps the logarithm of an IoU of 0 finite
 
 
@@ -119,13 +120,13 @@ def match_sim_ota(
         iou_loss = -jnp.log(iou + _EPSILON)
         cost = rules.objectness_weight * loss + rules.iou_weight * iou_loss
         cost += jnp.where(in_box & in_center, 0.0, _FAR_COST)
-        cost = jnp.where(near & exists, cost, jnp.inf)
+        cost = jnp.where(near & exists, cost, _NO_COST)
         best = jax.lax.top_k(jnp.where(near, iou, 0.0), top_k)[0]
         count = jnp.maximum(jnp.sum(best).astype(jnp.int32), 1)
         # Candidates beyond the count are put out of bounds, and dropped.
         negative, index = jax.lax.top_k(-cost, top_k)
         is_taken = jnp.arange(top_k, dtype=jnp.int32) < count
-        place = jnp.where(is_taken & (negative > -jnp.inf), index, number)
+        place = jnp.where(is_taken & (negative > -_NO_COST), index, number)
         is_cheaper = cost < taken.cost
         return _Taken(
             times=taken.times.at[place].add(1, mode="drop"),
@@ -137,7 +138,7 @@ def match_sim_ota(
 
     none = jnp.full(number, zero)
     no_row = none.astype(jnp.int32)
-    taken = _Taken(no_row, no_row, none + jnp.inf, no_row, none)
+    taken = _Taken(no_row, no_row, none + _NO_COST, no_row, none)
     rows = jnp.arange(objects.shape[0], dtype=jnp.int32)
     taken = jax.lax.scan(take, taken, (rows, objects, exists))[0]
     row = jnp.where(taken.times > 1, taken.cheapest, taken.row)

@@ -10,7 +10,7 @@ from support import assigners, reference
 
 import rpn_jax
 from rpn_jax import AnchorConfig, RPNOutput, TargetConfig, match_anchors
-from rpn_jax.core.matching.nearest import nearest_in_grid, nearest_of_all
+from rpn_jax.core.matching.nearest_anchors import nearest_in_grid, nearest_of_all
 from rpn_jax.core.rule_configs import (
     AtssConfig,
     CenternessConfig,

@@ -9,6 +9,8 @@ from .._typing import Bool, Float, Int
 from .axes import AxisMasks
 from .centers import Points
 
+_FAR = 1e38  # square pixels to what does not take part; twice this is still finite
+
 
 class Nearest(NamedTuple):
     """The nearest anchors of each shape, the lowest index first on ties.
@@ -48,7 +50,7 @@ def nearest_in_grid(
     distance, cells = (v.reshape(*v.shape[:2], -1) for v in (distance, cells))
     negative, best = jax.lax.top_k(-distance, min(number, distance.shape[2]))
     place = jnp.take_along_axis(cells, best, axis=2)
-    return Nearest(place, negative > -jnp.inf)
+    return Nearest(place, negative > -_FAR)
 
 
 def nearest_of_all(
@@ -70,11 +72,11 @@ def nearest_of_all(
 
     def of_box(point):
         distance = (y - point[1]) ** 2 + (x - point[0]) ** 2
-        distance = jnp.where(is_kept, distance, jnp.inf)
+        distance = jnp.where(is_kept, distance, _FAR)
         return jax.lax.top_k(-distance, min(number, x.shape[1]))
 
     negative, place = jax.lax.map(of_box, points)
-    return Nearest(place, negative > -jnp.inf)
+    return Nearest(place, negative > -_FAR)
 
 
 def _nearest_lines(
@@ -85,7 +87,7 @@ def _nearest_lines(
 ) -> tuple[Int[jax.Array, "m a k"], Float[jax.Array, "m a k"]]:
     """The nearest columns or rows in ascending order, and their squared distance."""
     distance = (lines[None] - points[:, None, None]) ** 2
-    distance = jnp.where(mask[None], distance, jnp.inf)
+    distance = jnp.where(mask[None], distance, _FAR)
     nearest = jax.lax.top_k(-distance, min(number, lines.shape[1]))[1]
     nearest = jnp.sort(nearest, axis=2)
     return nearest, jnp.take_along_axis(distance, nearest, axis=2)
