@@ -301,7 +301,8 @@ def _assign(
             key, anchors, boxes, valid, predictions=predictions, config=config
         )
 
-    return jax.vmap(of_image)(keys, *truth, predictions)
+    boxes, valid = truth
+    return jax.vmap(of_image)(keys, boxes, valid, predictions)
 
 
 def _loss(output, anchors, key, truth) -> jax.Array:

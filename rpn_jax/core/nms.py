@@ -167,8 +167,9 @@ def _to_columns(
     )
     strips = max(-(-len(boxes) // STRIP), 1)
     padding = (0, strips * STRIP - len(boxes))
-    columns, valid = jax.tree.map(lambda x: jnp.pad(x, padding), (columns, valid))
-    return columns._replace(area=jnp.maximum(columns.area, _TINY)), valid
+    columns = jax.tree.map(lambda x: jnp.pad(x, padding), columns)
+    columns = columns._replace(area=jnp.maximum(columns.area, _TINY))
+    return columns, jnp.pad(valid, padding)
 
 
 def _rank(

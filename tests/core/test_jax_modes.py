@@ -105,7 +105,7 @@ def stages(assigner):
             out = rpn_jax.compute_losses(
                 functools.partial(head, weights),
                 jax.random.key(0),
-                [features],
+                [jnp.asarray(features)],
                 GRID,
                 boxes,
                 valid,
@@ -117,7 +117,7 @@ def stages(assigner):
         result = jax.value_and_grad(total, has_aux=True)(weights)
         proposals = rpn_jax.compute_proposals(
             functools.partial(head, weights),
-            [features],
+            [jnp.asarray(features)],
             GRID,
             np.array([[48, 60], [40, 64]], np.float32),
             config=config,

@@ -89,7 +89,7 @@ def yolo_set(folder, labels, content="train: images", size=(40, 60)):
         size: height and width of the images.
     """
     for seed, (name, text) in enumerate(labels.items()):
-        save(folder / "images" / name, noise(*size, seed))
+        save(folder / "images" / name, noise(size[0], size[1], seed))
         if text is not None:
             path = (folder / "labels" / name).with_suffix(".txt")
             path.parent.mkdir(parents=True, exist_ok=True)
