@@ -17,7 +17,7 @@ from .loss_terms import RPNLosses as RPNLosses
 from .loss_terms import box_class_weights
 from .output import RPNOutput, objectness_logits
 from .sampled_losses import sampled_losses
-from .targets import Targets
+from .targets import Targets, share
 
 
 class RPNMetrics(NamedTuple):
@@ -138,8 +138,8 @@ def rpn_metrics(output: RPNOutput, targets: Targets) -> RPNMetrics:
     return RPNMetrics(
         num_positive=count[0],
         num_negative=count[1],
-        accuracy=(right[0] + right[1]) / jnp.maximum(count[0] + count[1], 1),
-        positive_recall=right[0] / jnp.maximum(count[0], 1),
+        accuracy=share(right[0] + right[1], count[0] + count[1]),
+        positive_recall=share(right[0], count[0]),
     )
 
 

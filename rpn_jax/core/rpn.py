@@ -16,7 +16,7 @@ from .keys import threefry_key
 from .losses import RPNLosses, RPNMetrics, rpn_loss, rpn_metrics
 from .output import RPNOutput
 from .proposals import Proposals, propose
-from .targets import Samples, count_degenerate, sample_targets
+from .targets import Samples, count_degenerate, sample_targets, share
 
 Head = RPNHead | Callable[[Sequence[jax.Array]], RPNOutput]
 
@@ -183,4 +183,4 @@ def _unsampled_fraction(
 
     unsampled = jax.vmap(count)(is_object, samples.gt_index, samples.targets.labels)
     total = jnp.sum(is_object, dtype=jnp.int32)
-    return jnp.sum(unsampled, dtype=jnp.int32) / jnp.maximum(total, 1)
+    return share(jnp.sum(unsampled, dtype=jnp.int32), total)

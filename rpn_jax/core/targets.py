@@ -187,7 +187,12 @@ def unmatched_fraction(
     is_object = gt_valid & is_proper(gt_boxes)
     is_matched = has_anchor(matches, gt_boxes.shape[0])
     unmatched = jnp.sum(is_object & ~is_matched, dtype=jnp.int32)
-    return unmatched / jnp.maximum(jnp.sum(is_object, dtype=jnp.int32), 1)
+    return share(unmatched, jnp.sum(is_object, dtype=jnp.int32))
+
+
+def share(part: Int[jax.Array, ""], whole: Int[jax.Array, ""]) -> Float[jax.Array, ""]:
+    """The quotient in float32, also under `jax_enable_x64`; 0 of nothing is 0."""
+    return part.astype(jnp.float32) / jnp.maximum(whole, 1).astype(jnp.float32)
 
 
 def has_anchor(matches: Matches, num_rows: int) -> Bool[jax.Array, " m"]:

@@ -32,7 +32,8 @@ def make_head(**settings):
     leaves, tree = jax.tree.flatten(parameters)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     leaves = [
-        0.3 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)
+        0.3 * jax.random.normal(k, x.shape, x.dtype)
+        for k, x in zip(keys, leaves, strict=True)
     ]
     return nnx.merge(graph, jax.tree.unflatten(tree, leaves))
 

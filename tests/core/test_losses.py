@@ -345,8 +345,9 @@ def test_metrics_count_the_sample(num_logits):
     says = logits > 0 if num_logits == 1 else logits[..., 1] > logits[..., 0]
     positive, negative = targets.labels == 1, targets.labels == 0
     right = (positive & says) | (negative & ~says)
-    assert metrics.num_positive == positive.sum()
-    assert metrics.num_negative == negative.sum()
+    assert int(metrics.num_positive) == positive.sum()
+    assert int(metrics.num_negative) == negative.sum()
+    assert metrics.accuracy.dtype == np.float32  # also under jax_enable_x64
     sampled = (positive | negative).sum()
     np.testing.assert_allclose(metrics.accuracy, right.sum() / sampled, rtol=1e-6)
 
