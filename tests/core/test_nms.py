@@ -440,3 +440,13 @@ def test_compiles_for_tpus_that_need_not_talk_to_each_other():
         assert report["temp_bytes"] < 8 * 2**20
         assert report["loops"] == 1
         assert report["collectives"] == []
+
+
+def test_scores_one_unit_in_the_last_place_apart_are_ranked():
+    boxes = np.array([[20 * i, 0, 20 * i + 9, 9] for i in range(6)], np.float32)
+    half, two = np.float32(0.5), np.float32(-2.0)
+    one, zero = np.float32(1.0), np.float32(0.0)
+    scores = [half, np.nextafter(half, one), np.nextafter(half, zero)]
+    scores += [two, np.nextafter(two, zero), np.nextafter(two, 2 * two)]
+    kept = nms(boxes, np.array(scores, np.float32), iou_threshold=0.5, max_outputs=6)
+    assert kept.indices.tolist() == [1, 0, 2, 4, 3, 5]

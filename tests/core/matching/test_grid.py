@@ -47,6 +47,29 @@ def random_boxes(name, seed):
     return boxes
 
 
+def stretched_boxes(name):
+    """Anchors that are stretched until they reach few cells at a floor, or just none.
+
+    A box that is longer than an anchor by `1 / floor`, and equal to it across, reaches
+    the floor along its whole length, so as many cells as any box can.
+    """
+    config, shapes = LEVELS[name]
+    rng = np.random.default_rng(9)
+    boxes = []
+    for i in range(30):
+        level = rpn_jax.make_anchors(config, shapes).levels[0]
+        cells = np.array(level.cell)
+        axis = i % 2
+        shape = cells[np.argmax(cells[:, 2 + axis] - cells[:, axis])]
+        floor = 0.3 if i % 4 < 2 else 0.7
+        size = shape[2 + axis] - shape[axis]
+        box = shape + np.tile([level.stride[1] * 4, level.stride[0] * 4], 2)
+        box[axis] -= rng.uniform(0.0, 1.0) * level.stride[1 - axis]
+        box[2 + axis] = box[axis] + size / floor * 0.9999
+        boxes.append(box)
+    return np.array(boxes, np.float32)
+
+
 def fit_levels(name, boxes, pixel_offset):
     return [
         fit_level(x, axis_masks(x, (110, 140), 5.0, False), boxes, pixel_offset)
@@ -72,17 +95,19 @@ def found_in_both_forms(name, pixel_offset):
         visit = functools.partial(best_by_windows, pixel_offset=pixel_offset)
         return reduce(fits, boxes), [visit(fits, boxes, floor=x) for x in FLOORS]
 
-    found = [find(random_boxes(name, seed)) for seed in range(2)]
-    return jax.tree.map(np.asarray, found)
+    sets = [*(random_boxes(name, seed) for seed in range(2)), stretched_boxes(name)]
+    return jax.tree.map(np.asarray, [find(boxes) for boxes in sets])
 
 
 @pytest.mark.parametrize("pixel_offset", [0.0, 1.0])
 @pytest.mark.parametrize("floor", FLOORS)
 @pytest.mark.parametrize("name", LEVELS)
 def test_windows_find_what_the_reduction_finds(name, floor, pixel_offset):
-    for expected, by_windows in found_in_both_forms(name, pixel_offset):
+    found = found_in_both_forms(name, pixel_offset)
+    highest = max(level.iou.max() for expected, _ in found for level in expected)
+    assert highest > floor or floor == 1.0
+    for expected, by_windows in found:
         actual = by_windows[FLOORS.index(floor)]
-        assert any((level.iou > floor).any() for level in expected) or floor == 1.0
         for a, b in zip(actual, expected, strict=True):
             reaches = (b.iou >= floor) & (b.iou > 0.0)
             np.testing.assert_array_equal(a.iou[reaches], b.iou[reaches])
