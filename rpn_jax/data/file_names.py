@@ -70,6 +70,28 @@ def walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             )
 
 
+def entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files and folders in a folder, sorted; none if it is no folder.
+
+    Args:
+        folder: the folder.
+    """
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders in a folder that `walk` would enter, sorted.
+
+    Args:
+        folder: the folder.
+    """
+    return [
+        path
+        for path in entries(folder)
+        if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX"
+    ]
+
+
 def name_parts(name: str) -> tuple[str, ...]:
     r"""The decoded parts of a file name, without those that lead nowhere or upwards.
 

@@ -7,7 +7,7 @@ side, a folder per split, or any of these in the only folder of an archive.
 import pathlib
 from collections.abc import Iterator
 
-from .file_names import EndIndex, walk
+from .file_names import EndIndex, entries, subfolders, walk
 from .image_folder import ImageFolder, is_image_name
 from .lfs import is_lfs_pointer
 from .open_errors import folders_with_images
@@ -102,7 +102,7 @@ class VocLayout:
         """The folders with XML files that are named like a split."""
         return {
             folder.name: folder
-            for folder in _subfolders(self.annotations)
+            for folder in subfolders(self.annotations)
             if folder.name.lower() in _SPLIT_FOLDERS and _has_xml(folder)
         }
 
@@ -121,17 +121,17 @@ def _innermost(folder: pathlib.Path) -> pathlib.Path:
     """The folder, or the only folder in it, as archives are often unpacked."""
     usual = (*_ANNOTATION_FOLDERS, *_SPLIT_FOLDERS)
     while True:
-        inside = _subfolders(folder)
+        inside = subfolders(folder)
         if len(inside) != 1 or inside[0].name.lower() in usual:
             return folder
-        if any(map(_is_xml, _entries(folder))) or not _has_xml(inside[0]):
+        if any(map(_is_xml, entries(folder))) or not _has_xml(inside[0]):
             return folder
         folder = inside[0]
 
 
 def _annotation_folder(root: pathlib.Path) -> pathlib.Path:
     """The folder with the usual name that holds XML files, else the root."""
-    by_name = {folder.name.lower(): folder for folder in reversed(_subfolders(root))}
+    by_name = {folder.name.lower(): folder for folder in reversed(subfolders(root))}
     named = (by_name[name] for name in _ANNOTATION_FOLDERS if name in by_name)
     return next(filter(_has_xml, named), root)
 
@@ -222,15 +222,3 @@ def _has_xml(folder: pathlib.Path) -> bool:
 
 def _is_xml(path: pathlib.PurePath) -> bool:
     return path.suffix.lower() == ".xml"
-
-
-def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [
-        path
-        for path in _entries(folder)
-        if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX"
-    ]
-
-
-def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []

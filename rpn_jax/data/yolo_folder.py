@@ -5,7 +5,7 @@ Archives are unpacked in many ways, so the only folder in a folder stands for it
 
 import pathlib
 
-from .file_names import fold, walk
+from .file_names import entries, fold, subfolders, walk
 from .image_folder import is_image_name
 from .yolo_labels import image_folders, is_label_name
 from .yolo_yaml import SPLIT_NAMES, describes_data_set
@@ -42,7 +42,7 @@ def folder_sources(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """
     lists = {
         path.stem: [path]
-        for path in _entries(root)
+        for path in entries(root)
         if path.suffix.lower() == ".txt" and path.stem.lower() in SPLIT_NAMES
     }
     if lists:
@@ -50,7 +50,7 @@ def folder_sources(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     for place in (image_folder(root), root):
         folders = {
             path.name: [path]
-            for path in _subfolders(place)
+            for path in subfolders(place)
             if path.name.lower() in SPLIT_NAMES and any(map(is_image_name, walk(path)))
         }
         if folders:
@@ -64,7 +64,7 @@ def image_folder(root: pathlib.Path) -> pathlib.Path:
     Args:
         root: the folder of the data set.
     """
-    named = (path for path in _subfolders(root) if path.name.lower() in _IMAGE_FOLDERS)
+    named = (path for path in subfolders(root) if path.name.lower() in _IMAGE_FOLDERS)
     return next(named, root)
 
 
@@ -75,12 +75,10 @@ def innermost(folder: pathlib.Path) -> pathlib.Path:
         folder: the folder.
     """
     while True:
-        inside = _subfolders(folder)
+        inside = subfolders(folder)
         if len(inside) != 1 or inside[0].name.lower() in _USUAL_FOLDERS:
             return folder
-        if any(
-            is_image_name(path) or path.suffix in _YAML for path in _entries(folder)
-        ):
+        if any(is_image_name(path) or path.suffix in _YAML for path in entries(folder)):
             return folder
         folder = inside[0]
 
@@ -107,7 +105,7 @@ def find_yaml(folder: pathlib.Path) -> pathlib.Path | None:
 
 def _yaml_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The YAML files that have the usual name or describe a data set."""
-    found = [path for path in _entries(folder) if path.suffix.lower() in _YAML]
+    found = [path for path in entries(folder) if path.suffix.lower() in _YAML]
     return [p for p in found if p.name.lower() in _USUAL_FILES or describes_data_set(p)]
 
 
@@ -164,15 +162,3 @@ def read_names(folder: pathlib.Path) -> dict[int, str]:
         return {}
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     return {i: line.strip() for i, line in enumerate(lines) if line.strip()}
-
-
-def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [
-        path
-        for path in _entries(folder)
-        if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX"
-    ]
-
-
-def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
