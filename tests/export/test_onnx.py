@@ -8,7 +8,7 @@ import pytest
 from support import export_cases as cases
 from support import small_rpn
 
-from rpn_jax import RPNOutput, export, propose
+from rpn_jax import RPNOutput, export
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("jax2onnx")
@@ -16,23 +16,10 @@ runtime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def program():
-    return export.core_program(
-        cases.ANCHORS, cases.SHAPES, cases.IMAGE, config=cases.RULES
-    )
-
-
-@pytest.fixture(scope="module")
 def path(program, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "core.onnx"
     export.write(program, path)
     return path
-
-
-@pytest.fixture(scope="module")
-def expected():
-    *predictions, sizes = cases.make_cases()
-    return propose(RPNOutput(*predictions), cases.GRID, sizes, config=cases.RULES)
 
 
 READER = """

@@ -24,24 +24,10 @@ FOLDER = pathlib.Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def program():
-    return export.core_program(
-        cases.ANCHORS, cases.SHAPES, cases.IMAGE, config=cases.RULES
-    )
-
-
-@pytest.fixture(scope="module")
 def artifact(program, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "core.stablehlo"
     export.write(program, path)
     return path
-
-
-@pytest.fixture(scope="module")
-def expected():
-    """What the library proposes in the 1,000 cases."""
-    *predictions, sizes = cases.make_cases()
-    return propose(RPNOutput(*predictions), cases.GRID, sizes, config=cases.RULES)
 
 
 def test_the_cases_cover_empty_suppressed_and_full_images(expected):
