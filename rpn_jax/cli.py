@@ -5,6 +5,7 @@ import errno
 import importlib
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -22,6 +23,7 @@ _ADVICE = {
     "train": " `rpn-jax train --resume` continues from the last checkpoint, if any."
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = tuple(map(os.strerror, _FULL))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +93,7 @@ def _explain(error: Exception, name: str) -> str:
     """The message of an error; the cause comes first if the disk is full."""
     # orbax raises other errors with the message of the operating system.
     is_full = isinstance(error, OSError) and error.errno in _FULL
-    if is_full or "No space left on device" in str(error):
+    if is_full or any(text in str(error) for text in _FULL_TEXTS):
         return f"the disk is full: {error}. Free some space.{_ADVICE.get(name, '')}"
     return str(error)
 

@@ -5,8 +5,12 @@ import errno
 import io
 import json
 import logging
+import os
 import pathlib
+import signal
 import sys
+import time
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +25,7 @@ from rpn_jax.evaluate import read_coco_results
 from rpn_jax.models import export_weights, load_weights
 from rpn_jax.models.interop import read_tensors
 from rpn_jax.train import (
+    Progress,
     ResolvedConfig,
     TrainConfig,
     build_model,
@@ -345,6 +350,62 @@ def test_only_an_interrupted_training_is_told_to_resume(name, stand_in, capsys):
     error = capsys.readouterr().err
     assert error.startswith("rpn-jax: error: interrupted.")
     assert ("--resume" in error) is (name == "train")
+
+
+class StoppedRun:
+    """A run of five steps, during which SIGTERM comes, or after which it comes."""
+
+    config = resolve(TrainConfig())
+    num_steps, best = 5, None
+    stops_after = 3
+
+    def __init__(self, _):
+        self.step, self.model = 0, None
+        self.folder = types.SimpleNamespace(path=pathlib.Path("runs/stopped"))
+        self.sources = types.SimpleNamespace(train=None, val=Scenes(1, 1))
+
+    def steps(self, is_stopped):
+        while self.step < self.num_steps and not is_stopped():
+            self.step += 1
+            if self.step == self.stops_after:
+                stop_this_process(is_stopped)
+            yield Progress(self.step, {"loss": 1.0, "images_per_second": 1.0})
+
+    def close(self):
+        pass
+
+
+def stop_this_process(has_come):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while not has_come():
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def stopped_run(monkeypatch):
+    monkeypatch.setattr("rpn_jax.commands.train.Run", StoppedRun)
+    monkeypatch.setattr("rpn_jax.commands.train.draw_labels", lambda *_, **__: None)
+
+
+def test_sigterm_in_training_exits_with_0_and_says_how_to_go_on(stopped_run, capsys):
+    assert cli.main(["train"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("SIGTERM ended the run after step 3 of 5, which is saved.")
+    assert "--resume" in line
+
+
+def test_sigterm_in_the_last_evaluation_exits_with_0(stopped_run, capsys, monkeypatch):
+    monkeypatch.setattr(StoppedRun, "stops_after", None)
+    monkeypatch.setattr(
+        "rpn_jax.commands.train.write_evaluation",
+        lambda *_, **__: stop_this_process(lambda: False),
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train"])
+    assert stop.value.code == 0
+    assert "All steps are saved in" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """`rpn-jax train`: trains a network on a data set and measures its recall."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
 from ..data import split_categories
+from ..distributed import exit_on_sigterm, stop_on_sigterm
 from ..train import Run
 from . import flags
 from .artifacts import write_evaluation
@@ -18,31 +19,59 @@ def main(arguments: Sequence[str]) -> str:
         arguments: the command line after `train`.
 
     Returns:
-        The recall as a table, and the folder of the results.
+        The recall as a table, and the folder of the results. After SIGTERM it is how
+        to go on.
     """
-    run = Run(flags.parse_training(arguments))
-    config, folder = run.config, run.folder.path
-    options = {"pipeline": config.pipeline, "config": config.rpn}
+    with stop_on_sigterm() as is_stopped:
+        run = Run(flags.parse_training(arguments))
+        _train(run, is_stopped)
+        if is_stopped():
+            run.close()
+            saved = ", which is saved" if run.step else ""
+            return (
+                f"SIGTERM ended the run after step {run.step} of {run.num_steps}"
+                f"{saved}. The same command with --resume goes on from there."
+            )
+    with exit_on_sigterm(
+        f"SIGTERM ended the evaluation. All steps are saved in {run.folder.path}; "
+        "`rpn-jax evaluate` measures the recall."
+    ):
+        return _evaluate(run)
+
+
+def _train(run: Run, is_stopped: Callable[[], bool]) -> None:
+    """Trains to the end, or until it is stopped, with a progress bar."""
+    config = run.config
     draw_labels(
-        run.model, run.sources.train, folder / "labels.png", seed=config.seed, **options
+        run.model,
+        run.sources.train,
+        run.folder.path / "labels.png",
+        pipeline=config.pipeline,
+        config=config.rpn,
+        seed=config.seed,
     )
     with tqdm(total=run.num_steps, initial=run.step, unit="step") as bar:
-        for progress in run.steps():
+        for progress in run.steps(is_stopped):
             bar.update(progress.step - bar.n)
             bar.set_postfix(
                 loss=f"{progress.metrics['loss']:.3f}",
                 images_per_second=f"{progress.metrics['images_per_second']:.1f}",
             )
-    val = run.sources.val
+
+
+def _evaluate(run: Run) -> str:
+    """Measures the recall on the validation images, and draws pictures."""
+    config, folder, val = run.config, run.folder.path, run.sources.val
     report = write_evaluation(
         run.model,
         val,
         folder,
+        pipeline=config.pipeline,
+        config=config.rpn,
         batch_size=config.batch_size,
         split=split_categories(
             val.categories, config.train_categories, config.test_categories
         ),
-        **options,
     )
     draw_losses(folder / "metrics.jsonl", folder / "losses.png")
     run.close()

@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a run, so that it can resume bit-identically."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -11,6 +12,7 @@ from orbax.checkpoint import v1 as ocp
 
 from ..atomic_file import replace_file
 
+_FULL_DISK = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
 _MANIFEST = "manifest.json"
 _logger = logging.getLogger(__name__)
 
@@ -59,12 +61,19 @@ class CheckpointStore:
         Args:
             step: number of steps made so far.
             state: a tree of arrays.
+
+        Raises:
+            OSError: the disk is full, or another error of the file system. The message
+                names the newest checkpoint that is intact.
         """
-        self._checkpointer.save(step, state, overwrite=True)
-        manifest = self.folder / str(step) / _MANIFEST
-        digests = _digests(manifest.parent)
-        with replace_file(manifest) as draft:
-            draft.write_text(json.dumps(digests, indent=1))
+        try:
+            self._write(step, state)
+        # orbax raises errors of several types if it cannot write a file.
+        except (OSError, ValueError) as error:
+            raise OSError(
+                f"the checkpoint of step {step} cannot be written to {self.folder} "
+                f"({_cause(error)}). {self._remaining(step)}"
+            ) from error
 
     def restore(self, like: Any) -> Restored | None:
         """Reads the newest intact checkpoint.
@@ -94,6 +103,22 @@ class CheckpointStore:
         """Releases the folder."""
         self._checkpointer.close()
 
+    def _write(self, step: int, state: Any) -> None:
+        self._checkpointer.save(step, state, overwrite=True)
+        manifest = self.folder / str(step) / _MANIFEST
+        digests = _digests(manifest.parent)
+        with replace_file(manifest) as draft:
+            draft.write_text(json.dumps(digests, indent=1))
+
+    def _remaining(self, step: int) -> str:
+        """Which checkpoint a run can resume from if that of `step` was not written."""
+        names = [x.name for x in self.folder.iterdir() if x.name.isdigit()]
+        others = sorted({int(name) for name in names} - {step}, reverse=True)
+        intact = [other for other in others if self._damage(other) is None]
+        if intact:
+            return f"The checkpoint of step {intact[0]} is the newest intact one."
+        return "There is no other intact checkpoint."
+
     def _damage(self, step: int) -> str | None:
         """Why a checkpoint does not count, or None if it is intact."""
         folder = self.folder / str(step)
@@ -116,6 +141,12 @@ class CheckpointStore:
                 "of the run that saved it."
             ) from error
         return Restored(step, state)
+
+
+def _cause(error: Exception) -> str:
+    """What the operating system says, or else the first line of an error."""
+    text = str(error)
+    return next((x for x in _FULL_DISK if x in text), text.partition("\n")[0])
 
 
 def _digests(folder: pathlib.Path) -> dict[str, str]:

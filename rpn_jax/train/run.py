@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ..data import Batch, bucket_shapes, num_gt_rows, train_batches
-from ..devices import TrainBatch, make_mesh, put_batch
+from ..data import Batch, train_batches
+from ..devices import make_mesh, put_batch
 from ..models import RPN, load_weights
 from ..models.interop import Checkpoint, read_checkpoint
 from .average import averaged
@@ -21,6 +21,7 @@ from .data_settings import count_steps, set_ignore_rule
 from .metrics_log import MetricsLog
 from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
+from .programs import compile_steps
 from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
 from .run_folder import RunFolder
@@ -123,11 +124,17 @@ class Run:
         """The step with the best AR@100 so far, and this; None without evaluations."""
         return self._validation.best if self._validation else None
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(
+        self, is_stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[Progress]:
         """Trains to the end, and logs, evaluates and saves on the way.
 
         Training also ends when `config.patience` evaluations in a row were no better
         than the best one before them.
+
+        Args:
+            is_stopped: asked after every step; True ends training, and that step is
+                saved. `rpn_jax.distributed.stop_on_sigterm` gives such a function.
 
         Yields:
             The logged metrics, every `config.log_every` steps and after the last step.
@@ -140,6 +147,8 @@ class Run:
         if self._is_over():
             return
         programs = self._compile()
+        if is_stopped():
+            return
         save_every = config.checkpoint_every or -(-self.num_steps // 10)
         window, tally = Window(config.batch_size), ReadingTally(self.sources.train)
         # Both are closed even if the caller stops before the end.
@@ -158,7 +167,7 @@ class Run:
                 window.add(metrics)
                 tally.add(batch)
                 self._validate(done)
-                is_last = done == self.num_steps or self._is_over()
+                is_last = done == self.num_steps or self._is_over() or is_stopped()
                 # Metrics are logged before the check, so that the log shows a
                 # divergence.
                 if done % config.log_every == 0 or is_last:
@@ -226,18 +235,14 @@ class Run:
             config=self.config.rpn,
             accumulate=self.config.accumulate,
         )
-        # An empty batch of each bucket's shape is enough for compiling, and donation
-        # lets XLA reuse the memory of the old state.
-        source, pipeline = self.sources.train, self.config.pipeline
-        rows, size = num_gt_rows(source, pipeline), self.config.batch_size
-        programs = {}
-        for shape in bucket_shapes(source, pipeline):
-            like = _empty_batch(size // jax.process_count(), shape, rows)
-            lowered = jax.jit(step, donate_argnums=0).lower(
-                self._state, put_batch(like, self._mesh)
-            )
-            programs[shape] = lowered.compile()
-        return programs
+        return compile_steps(
+            step,
+            self._state,
+            self.sources.train,
+            self.config.pipeline,
+            batch_size=self.config.batch_size,
+            mesh=self._mesh,
+        )
 
     def _stop_if_lost(self, step: int, values: dict[str, float]) -> None:
         if values["skipped_in_a_row"] >= self.config.max_skipped:
@@ -280,13 +285,3 @@ def _read_weights(config: TrainConfig) -> Checkpoint | None:
     if config.init_weights is None:
         return None
     return read_checkpoint(config.init_weights, config.weights_system)
-
-
-def _empty_batch(size: int, shape: tuple[int, int], rows: int) -> TrainBatch:
-    return TrainBatch(
-        images=np.zeros((size, *shape, 3), np.uint8),
-        image_sizes=np.ones((size, 2), np.float32),
-        gt_boxes=np.zeros((size, rows, 4), np.float32),
-        gt_valid=np.zeros((size, rows), bool),
-        gt_ignore=np.zeros((size, rows), bool),
-    )

@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import sys
+import time
 import traceback
 
 import jax
 import numpy as np
 
 from rpn_jax.commands.flags import parse_training
+from rpn_jax.distributed import stop_on_sigterm
 from rpn_jax.train import Run
 from rpn_jax.train import run as run_module
 
@@ -33,10 +35,18 @@ def _train(flags):
     run_module.build_model = lambda config: small_rpn.make_rpn(config.seed)
     run = Run(dataclasses.replace(parse_training(flags), rpn=small_rpn.RULES))
     first = run.step
-    for _ in run.steps():
-        pass
+    with stop_on_sigterm() as is_stopped:
+        for _ in run.steps(is_stopped):
+            pass
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(run._state):
         digest.update(np.asarray(leaf).tobytes())
     sys.stdout.write(f"{first} {run.step} {digest.hexdigest()}\n")
     run.close()
+
+
+def wait_for_signals(is_ready):
+    """Does nothing but obey SIGTERM, for a minute."""
+    with stop_on_sigterm():
+        is_ready.set()
+        time.sleep(60)

@@ -1,5 +1,6 @@
 """Checkpoints: whole, damaged, and of other models."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from rpn_jax.train import CheckpointStore
+from rpn_jax.train import CheckpointStore, checkpoints
 
 STATE = {
     "weights": [jnp.arange(6.0).reshape(2, 3), jnp.ones(4, jnp.bfloat16)],
@@ -138,3 +139,24 @@ def test_the_checkpoint_of_another_model_is_an_error(folder):
     other = {"weights": [jnp.ones((5, 5))], "step": STATE["step"]}
     with pytest.raises(ValueError, match="of this model"):
         restore(folder, other)
+
+
+@pytest.mark.parametrize("place", ["arrays", "manifest"])
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(place, folder, monkeypatch):
+    store = CheckpointStore(folder)
+
+    def fail(*_, **__):
+        # orbax raises the first form, the file system the second.
+        if place == "arrays":
+            raise ValueError('RESOURCE_EXHAUSTED: "a": No space left on device [28]')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = store._checkpointer if place == "arrays" else checkpoints
+    name = "save" if place == "arrays" else "replace_file"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, fail)
+        with pytest.raises(OSError, match=r"step 4 .*\(No space left on") as error:
+            store.save(4, moved(4))
+    assert "The checkpoint of step 3 is the newest intact one" in str(error.value)
+    store.close()
+    assert restore(folder).step == 3

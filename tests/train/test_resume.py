@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import pathlib
 import shutil
 import signal
@@ -52,12 +53,16 @@ class Runner:
         return report.read_text()
 
     def kill_when(self, name, is_time, *flags):
+        status, report = self.signal_when(signal.SIGKILL, name, is_time, *flags)
+        assert status == -signal.SIGKILL, report
+
+    def signal_when(self, number, name, is_time, *flags):
         process, report = self.start(name, *flags)
         while process.is_alive() and not is_time():
             time.sleep(0.001)
-        process.kill()
+        os.kill(process.pid, number)
         process.join()
-        assert process.exitcode == -signal.SIGKILL, report.read_text()[-3000:]
+        return process.exitcode, report.read_text()[-3000:]
 
 
 def logged(folder):
@@ -108,6 +113,38 @@ def test_a_killed_run_ends_with_the_same_bits(runner, undisturbed):
     assert [line["step"] for line in lines["killed"]] == list(range(1, STEPS + 1))
     losses = [[line["loss"] for line in of_run] for of_run in lines.values()]
     assert losses[0] == losses[1]
+
+
+def test_sigterm_saves_the_present_step_and_no_step_is_repeated(runner, undisturbed):
+    folder = runner.folder / "stopped"
+
+    def is_time():
+        return len(logged(folder)) >= 3
+
+    flags = ["--checkpoint-every", "100"]  # so that nothing else saves
+    status, report = runner.signal_when(signal.SIGTERM, "stopped", is_time, *flags)
+    assert status == 0, report
+    _, stopped, _ = report.splitlines()[-1].split()
+    assert 3 <= int(stopped) < STEPS
+    first, last, digest = runner.finish("stopped", "--resume")
+    assert (first, last) == (int(stopped), STEPS)
+    assert digest == undisturbed
+    assert [line["step"] for line in logged(folder)] == list(range(1, STEPS + 1))
+
+
+def test_a_second_sigterm_ends_a_process_at_once(runner):
+    is_ready = runner.context.Event()
+    process = runner.context.Process(
+        target=small_run.wait_for_signals, args=(is_ready,)
+    )
+    process.start()
+    assert is_ready.wait(20)
+    for _ in range(2):
+        assert process.is_alive()
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(0.2)  # two signals at once may arrive as one
+    process.join(20)
+    assert process.exitcode == 128 + signal.SIGTERM
 
 
 def test_a_damaged_newest_checkpoint_costs_two_steps_and_no_bit(runner, undisturbed):
