@@ -24,7 +24,9 @@ if not os.environ.get("RPN_JAX_TEST_OPTIMIZED"):  # JAX reads it with the first 
     flags = [os.environ.get("XLA_FLAGS", ""), *FAST_TO_COMPILE]
     os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 
-jax.config.update("jax_numpy_dtype_promotion", "strict")
+# JAX reads JAX_ENABLE_X64 by itself; continuous integration tests the core with both.
+promotion = os.environ.get("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+jax.config.update("jax_numpy_dtype_promotion", promotion)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_compilation_cache", False)  # test what is compiled here
 # A GPU's default for float32 convolutions keeps 10 bits of each factor.

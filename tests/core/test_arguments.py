@@ -23,7 +23,7 @@ BOXES = [[0, 0, 9, 9], [0, 0, 10, 10], [5, 5, 15, 15]]
 SCORES = [0.8, 0.9, 0.7]
 FLOATS, FLOAT_SCORES = np.array(BOXES, np.float32), np.array(SCORES, np.float32)
 GRID = rpn.make_anchors(AnchorConfig(sizes=(16,), strides=(8,)), [(2, 3)])
-LABELS = np.array([1, 0, -1], np.int32)
+LABELS = np.array([1, 0, -1])
 KEY = jax.random.key(0)
 LIMITS = {"iou_threshold": 0.5, "max_outputs": 2}
 
@@ -207,7 +207,7 @@ SENTENCES = {
         "nms needs max_outputs as a whole number, got 2.5.",
     ),
     "a_traced_limit": (
-        lambda: jax.eval_shape(lambda x: nms(iou_threshold=x), 0.5),
+        lambda: jax.eval_shape(lambda x: nms(iou_threshold=x), jnp.float32(0.5)),
         "nms needs iou_threshold as a number that is known while tracing, got float32 "
         "of shape (). Pass a number of Python, and name it in static_argnames of your "
         "own jit.",
