@@ -107,7 +107,7 @@ def prepare(pixels: UInt8[np.ndarray, "_ _ 3"], system: str) -> Prepared:
     """Resizes and pads an image to the sizes that a system would choose for it alone.
 
     Pillow's bilinear filter resizes, as in detectron2. The other systems use the same
-    sizes with another filter; `docs/recipes.md` says what this changes.
+    sizes with another filter; `docs/weights.md` says what this changes.
 
     Args:
         pixels: the original image.
