@@ -1,6 +1,10 @@
 """Data sets, and the pipeline that makes batches of them."""
 
-from .augment import PipelineConfig as PipelineConfig
+from .augment_config import CopyPasteConfig as CopyPasteConfig
+from .augment_config import IoUCropConfig as IoUCropConfig
+from .augment_config import MosaicConfig as MosaicConfig
+from .augment_config import PhotometricConfig as PhotometricConfig
+from .augment_config import ZoomOutConfig as ZoomOutConfig
 from .batch import Batch as Batch
 from .batch import ReadProblem as ReadProblem
 from .batch import num_gt_rows as num_gt_rows
@@ -26,6 +30,7 @@ from .open import split_source as split_source
 from .pipeline import eval_batches as eval_batches
 from .pipeline import steps_per_epoch as steps_per_epoch
 from .pipeline import train_batches as train_batches
+from .pipeline_config import PipelineConfig as PipelineConfig
 from .problems import Problem as Problem
 from .problems import Problems as Problems
 from .scenes import Scenes as Scenes

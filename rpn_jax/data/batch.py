@@ -6,8 +6,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .augment import UNCHANGED, Augmentation, PipelineConfig, augment
-from .image_source import Decoded, ImageError, ImageSource, is_endless
+from .augment import UNCHANGED, Augmentation, augment, compose
+from .collage import Labels, Picture
+from .image_source import (
+    NO_CATEGORY,
+    Decoded,
+    GroundTruth,
+    ImageError,
+    ImageSource,
+    is_endless,
+)
+from .pipeline_config import PipelineConfig
 
 # The default number of ground-truth rows never exceeds this. More rows hold more
 # objects, but every image of every batch pays for them.
@@ -37,9 +46,12 @@ class Batch(NamedTuple):
         asked_rows: `[b]` row of the image that was to be read. It differs from `rows`
             if that image cannot be decoded.
         scales: `[b, 2]` vertical and horizontal factor from the original to the resized
-            image.
+            image. The original of a crop or mosaic is what was cut out or put together.
         problems: `[b]` the `ReadProblem` of the image.
         dropped_boxes: `[b]` number of boxes that found no row.
+        cut_boxes: `[b]` number of objects that became ignored regions, because
+            augmentation left less than `min_visibility` of them.
+        hidden_boxes: `[b]` number of boxes that augmentation left nothing of.
     """
 
     images: UInt8[np.ndarray, "b h w 3"]
@@ -52,6 +64,8 @@ class Batch(NamedTuple):
     scales: Float[np.ndarray, "b 2"]
     problems: Int[np.ndarray, " b"]
     dropped_boxes: Int[np.ndarray, " b"]
+    cut_boxes: Int[np.ndarray, " b"]
+    hidden_boxes: Int[np.ndarray, " b"]
 
 
 def num_gt_rows(source: ImageSource, config: PipelineConfig) -> int:
@@ -63,11 +77,16 @@ def num_gt_rows(source: ImageSource, config: PipelineConfig) -> int:
 
     Returns:
         `max_boxes`, or the largest number of boxes in an image, rounded up to a
-        multiple of 8, but at most 400.
+        multiple of 8, but at most 400. A mosaic has four images, and pasted objects are
+        further boxes.
     """
     if config.max_boxes is not None:
         return config.max_boxes
     largest = int(source.num_boxes[0] if is_endless(source) else source.num_boxes.max())
+    if config.mosaic.probability > 0.0:
+        largest *= 4
+    if config.copy_paste.probability > 0.0:
+        largest += config.copy_paste.max_objects
     return min(max(-(-largest // 8) * 8, 8), _MOST_ROWS)
 
 
@@ -131,23 +150,28 @@ class Loader:
         problem: ReadProblem,
     ) -> Batch:
         """Brings a decoded image and its boxes to the shape of the batch."""
-        truth = self._source.truth(row)
+        config = self._config
+        picture = Picture(decoded.pixels, _labels(self._source.truth(row)))
+        collage = compose(picture, self._read_other, config, augmentation)
+        augmented = augment(collage, shape, config, augmentation)
         # Ignored regions come last, so they are the first to find no row.
-        order = np.argsort(truth.is_ignored, kind="stable")[: self._num_rows]
-        boxes, is_ignored = truth.boxes[order], truth.is_ignored[order]
-        augmented = augment(decoded.pixels, boxes, shape, self._config, augmentation)
+        labels = augmented.labels
+        order = np.argsort(labels.is_ignored, kind="stable")[: self._num_rows]
+        boxes, is_ignored = labels.boxes[order], labels.is_ignored[order]
         missing = self._num_rows - len(boxes)
         return Batch(
             images=augmented.image,
             image_sizes=augmented.size,
-            gt_boxes=np.pad(augmented.boxes, ((0, missing), (0, 0))),
+            gt_boxes=np.pad(boxes, ((0, missing), (0, 0))),
             gt_valid=np.arange(self._num_rows) < len(boxes),
             gt_ignore=np.pad(is_ignored, (0, missing)),
             rows=np.array(row, np.int32),
             asked_rows=np.array(row, np.int32),
             scales=augmented.scale,
             problems=np.array(problem, np.int32),
-            dropped_boxes=np.array(len(truth.boxes) - len(boxes), np.int32),
+            dropped_boxes=np.array(len(labels.boxes) - len(boxes), np.int32),
+            cut_boxes=np.array(augmented.num_cut, np.int32),
+            hidden_boxes=np.array(augmented.num_hidden, np.int32),
         )
 
     def _empty(self, row: int, shape: tuple[int, int], problem: ReadProblem) -> Batch:
@@ -163,7 +187,19 @@ class Loader:
             scales=np.ones(2, np.float32),
             problems=np.array(problem, np.int32),
             dropped_boxes=np.array(0, np.int32),
+            cut_boxes=np.array(0, np.int32),
+            hidden_boxes=np.array(0, np.int32),
         )
+
+    def _read_other(self, rng: np.random.Generator) -> Picture:
+        """A random image of the source; the next readable one if it is damaged."""
+        row = int(rng.integers(len(self._source)))
+        try:
+            pixels = self._source.pixels(row)
+        except ImageError:
+            row, decoded = self._next_readable(row, np.arange(len(self._source)))
+            pixels = decoded.pixels
+        return Picture(pixels, _labels(self._source.truth(row)))
 
     def _next_readable(
         self, row: int, stand_ins: Int[np.ndarray, " n"]
@@ -181,3 +217,11 @@ class Loader:
             "The pipeline needs a readable image for each shape, got none among "
             f"{len(stand_ins)} images of one shape. Check the files."
         )
+
+
+def _labels(truth: GroundTruth) -> Labels:
+    """The boxes of an image, with `NO_CATEGORY` if the source has no categories."""
+    categories = truth.categories
+    if categories is None:
+        categories = np.full(len(truth.boxes), NO_CATEGORY)
+    return Labels(truth.boxes, truth.is_ignored, categories)

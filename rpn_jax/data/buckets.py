@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from .augment import PipelineConfig, resized_sizes
 from .image_source import ImageSource, is_endless
+from .pipeline_config import PipelineConfig, resized_sizes
 
 # A further shape must save this share of all pixels. A lower value saves more padding,
 # but compiles for shapes that are worth little.

@@ -11,12 +11,12 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
-from .augment import PipelineConfig, draw_augmentation
+from .augment import draw_augmentation
 from .batch import Batch, Loader
 from .buckets import Buckets, fit_buckets, plan_epoch
 from .image_source import ENDLESS, ImageSource
+from .pipeline_config import PipelineConfig
 
-_IMAGE_STREAM = 2  # keeps these random numbers apart from those that shuffle epochs
 _UNBOUNDED = 2**62  # more images than any run reads
 
 
@@ -89,10 +89,9 @@ def train_batches(
     def load(place: int) -> Batch:
         step, slot = divmod(place, share)
         slot += process_index * share
-        rng = np.random.default_rng((_IMAGE_STREAM, seed, step, slot))
         row, bucket = locate(step, slot)
         stand_ins = None if buckets.rows is None else buckets.rows[bucket]
-        augmentation = draw_augmentation(rng, config)
+        augmentation = draw_augmentation((seed, step, slot), config)
         return loader.load(row, buckets.shapes[bucket], augmentation, stand_ins)
 
     start = start_step * share

@@ -36,9 +36,10 @@ def count_steps(config: ResolvedConfig, source: ImageSource) -> int:
 
 
 def set_ignore_rule(config: ResolvedConfig, source: ImageSource) -> ResolvedConfig:
-    """Sets `ignore_iof` if the data has ignored regions and the rules say nothing.
+    """Sets `ignore_iof` if there are ignored regions and the rules say nothing.
 
-    The log says so in one line. `config.ignore_crowds=False` prevents it, and so does
+    The data may have them, and augmentation may make them of objects that it cuts. The
+    log says so in one line. `config.ignore_crowds=False` prevents it, and so does
     any `ignore_iof` in the rules.
 
     Args:
@@ -52,14 +53,16 @@ def set_ignore_rule(config: ResolvedConfig, source: ImageSource) -> ResolvedConf
     if not config.ignore_crowds or targets.ignore_iof is not None:
         return config
     number = _count_ignoring(source)
-    if number == 0:
+    if number > 0:
+        reason = f"{number} of {len(source)} training images have ignored regions"
+    elif config.pipeline.hides_objects:
+        reason = "Augmentation makes ignored regions of objects that it cuts"
+    else:
         return config
     _logger.info(
-        "%d of %d training images have ignored regions, so rpn.targets.ignore_iof is "
-        "set to %g. --rpn.targets.ignore-iof X sets another share, and "
-        "--no-ignore-crowds refuses it.",
-        number,
-        len(source),
+        "%s, so rpn.targets.ignore_iof is set to %g. --rpn.targets.ignore-iof X sets "
+        "another share, and --no-ignore-crowds refuses it.",
+        reason,
         IGNORE_IOF,
     )
     targets = dataclasses.replace(targets, ignore_iof=IGNORE_IOF)

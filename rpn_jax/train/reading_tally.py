@@ -38,20 +38,28 @@ class ReadingTally:
         self._source = source
         self._rows: dict[ReadProblem, list[int]] = {}
         self._seen: set[int] = set()
-        self._dropped = 0
+        self._dropped: dict[int, int] = {}
+        self._cut = self._hidden = self._readings = 0
 
     def add(self, batch: Batch) -> None:
-        """Counts every image once, however often it is read."""
+        """Counts every image once, however often it is read.
+
+        What augmentation does to boxes differs each time, so that every reading counts.
+        Of the boxes that find no row in a batch, the reading with most of them counts.
+        """
+        self._readings += len(batch.rows)
+        self._cut += int(batch.cut_boxes.sum())
+        self._hidden += int(batch.hidden_boxes.sum())
         columns = (batch.asked_rows.tolist(), batch.problems, batch.dropped_boxes)
         for row, problem, dropped in zip(*columns, strict=True):
-            if row in self._seen:
-                continue
-            self._seen.add(row)
             found = ReadProblem(int(problem))
-            self._rows.setdefault(found, []).append(row)
             # The boxes of an image that replaces another count at its own row.
-            if found is not ReadProblem.UNREADABLE:
-                self._dropped += int(dropped)
+            if dropped and found is not ReadProblem.UNREADABLE:
+                most = max(self._dropped.get(row, 0), int(dropped))
+                self._dropped[row] = most
+            if row not in self._seen:
+                self._seen.add(row)
+                self._rows.setdefault(found, []).append(row)
 
     def report(self) -> None:
         """Logs the counts that are not 0."""
@@ -71,7 +79,15 @@ class ReadingTally:
             _logger.warning(
                 "%d boxes were dropped because their images have more boxes than a "
                 "batch has rows. Raise --pipeline.max-boxes to keep them.",
-                self._dropped,
+                sum(self._dropped.values()),
+            )
+        if self._cut or self._hidden:
+            _logger.info(
+                "In %d readings of images, augmentation cut %d objects to ignored "
+                "regions, and left nothing of %d boxes.",
+                self._readings,
+                self._cut,
+                self._hidden,
             )
 
     def _names(self, rows: list[int]) -> str:

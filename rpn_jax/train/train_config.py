@@ -90,7 +90,8 @@ class TrainConfig:
         seed: seed of the weights, the order of images and the sampled anchors.
         ignore_crowds: sets `rpn.targets.ignore_iof` to 0.5, with any preset, if it is
             None and the training images have ignored regions: crowds in COCO, difficult
-            objects in VOC. The log reports it. False lets these regions have no effect.
+            objects in VOC, objects that augmentation cuts. The log reports it. False
+            lets these regions have no effect.
         out: folder of the run.
         resume: continues from the newest checkpoint in `out`, if there is one.
         checkpoint_every: number of steps between checkpoints; None saves ten per run.

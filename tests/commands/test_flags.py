@@ -168,3 +168,24 @@ def test_samplers_are_flags():
     assert config.rpn is not None
     assert config.rpn.targets.positive_sampler == "instance_balanced"
     assert config.rpn.targets.iou_balance.num_bins == 5
+
+
+def test_augmentations_are_flags_that_are_saved_and_read_again(tmp_path):
+    kinds = ("photometric", "zoom-out", "iou-crop", "mosaic", "copy-paste")
+    given = [x for kind in kinds for x in (f"--pipeline.{kind}.probability", "0.5")]
+    given += ["--pipeline.copy-paste.max-objects", "2"]
+    given += ["--pipeline.iou-crop.min-ious", "0.1", "0.3"]
+    config = flags.parse_training([*given, "--pipeline.min-visibility", "0.4"])
+    pipeline = config.pipeline
+    assert pipeline is not None
+    parts = [getattr(pipeline, kind.replace("-", "_")) for kind in kinds]
+    assert [part.probability for part in parts] == [0.5] * 5
+    assert pipeline.copy_paste.max_objects == 2
+    assert pipeline.iou_crop.min_ious == (0.1, 0.3)
+    assert pipeline.min_visibility == 0.4
+    assert (pipeline.min_side, pipeline.max_side) == (240, 320)
+    write_config(config, tmp_path / "config.json")
+    assert read_config(TrainConfig, tmp_path / "config.json") == config
+    off = flags.parse_training([]).pipeline
+    assert off is not None
+    assert off.for_evaluation() == dataclasses.replace(off, flip_probability=0.0)

@@ -1,17 +1,25 @@
 """The contents of a batch: sizes, boxes and masks."""
 
+import logging
+
 import numpy as np
 import pytest
 from PIL import Image
 from support.pipeline_data import MIXED, PLAIN, VARIED, FakeSource, take
 
 from rpn_jax.data import (
+    CopyPasteConfig,
     Decoded,
+    IoUCropConfig,
+    MosaicConfig,
+    PhotometricConfig,
     PipelineConfig,
     Scenes,
+    ZoomOutConfig,
     bucket_shapes,
     num_gt_rows,
 )
+from rpn_jax.train.reading_tally import ReadingTally
 
 
 def test_a_batch_has_the_promised_arrays():
@@ -30,6 +38,8 @@ def test_a_batch_has_the_promised_arrays():
         "scales": ((2, 2), np.float32),
         "problems": ((2,), np.int32),
         "dropped_boxes": ((2,), np.int32),
+        "cut_boxes": ((2,), np.int32),
+        "hidden_boxes": ((2,), np.int32),
     }
     actual = {name: (a.shape, a.dtype) for name, a in batch._asdict().items()}
     assert actual == expected
@@ -173,6 +183,42 @@ def test_the_number_of_rows_comes_from_the_data(boxes, rows):
     assert take(source, PLAIN, 1)[0].gt_valid.shape == (2, rows)
 
 
+def test_mosaics_and_pasted_objects_have_rows():
+    source = FakeSource([(32, 64)], [[0, 0, 8, 8]] * 5)
+    mosaic = MosaicConfig(probability=0.1)
+    paste = CopyPasteConfig(probability=0.1, max_objects=5)
+    parts = {"mosaic": mosaic, "copy_paste": paste}
+    rows = [
+        num_gt_rows(source, PipelineConfig(**{name: parts[name] for name in names}))
+        for names in ([], ["mosaic"], ["copy_paste"], ["mosaic", "copy_paste"])
+    ]
+    assert rows == [8, 24, 16, 32]
+
+
+def test_boxes_that_augmentation_cuts_or_hides_are_counted(caplog):
+    """A grid of boxes without gaps, of which every crop cuts some."""
+    boxes = [[x, y, x + 8, y + 8] for x in range(0, 64, 8) for y in range(0, 32, 8)]
+    source = FakeSource([(32, 64)], boxes)
+    crop = IoUCropConfig(probability=1.0, scale=(0.4, 0.8), min_ious=(0.0,))
+    config = PipelineConfig(min_side=64, max_side=128, iou_crop=crop)
+    tally = ReadingTally(source)
+    batches = take(source, config, 6)
+    for batch in batches:
+        tally.add(batch)
+        objects = (batch.gt_valid & ~batch.gt_ignore).sum(axis=1)
+        assert (batch.gt_ignore.sum(axis=1) == batch.cut_boxes).all()
+        assert (objects + batch.cut_boxes + batch.hidden_boxes == len(boxes)).all()
+        assert (batch.hidden_boxes > 0).all()
+    with caplog.at_level(logging.INFO, "rpn_jax"):
+        tally.report()
+    cut = sum(int(batch.cut_boxes.sum()) for batch in batches)
+    hidden = sum(int(batch.hidden_boxes.sum()) for batch in batches)
+    (line,) = caplog.messages
+    assert "In 12 readings of images" in line
+    assert f"cut {cut} objects" in line
+    assert f"nothing of {hidden} boxes" in line
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -184,8 +230,30 @@ def test_the_number_of_rows_comes_from_the_data(boxes, rows):
         {"size_multiple": 0},
         {"max_boxes": 0},
         {"max_buckets": 0},
+        {"min_visibility": 1.1},
     ],
 )
 def test_impossible_settings_are_refused(options):
     with pytest.raises(ValueError, match="PipelineConfig needs"):
         PipelineConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (PhotometricConfig, {"probability": 1.1}),
+        (PhotometricConfig, {"brightness": (-0.1, 1.0)}),
+        (PhotometricConfig, {"hue": (-0.6, 0.0)}),
+        (ZoomOutConfig, {"side_range": (0.5, 2.0)}),
+        (IoUCropConfig, {"scale": (0.5, 1.5)}),
+        (IoUCropConfig, {"aspect_ratio": (2.0, 0.5)}),
+        (IoUCropConfig, {"min_ious": ()}),
+        (MosaicConfig, {"center": (0.5, 1.5)}),
+        (CopyPasteConfig, {"max_objects": 0}),
+        (CopyPasteConfig, {"scale": (1.0, float("inf"))}),
+    ],
+)
+def test_impossible_augmentations_are_refused(kind, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{kind.__name__} needs .*{name}"):
+        kind(**options)

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from support.pipeline_data import MIXED, PLAIN, VARIED, FakeSource, take
+from support.pipeline_data import COMPOSED, MIXED, PLAIN, VARIED, FakeSource, take
 
 from rpn_jax.data import (
     ImageError,
@@ -56,20 +56,35 @@ def test_a_resumed_run_continues_as_if_it_had_not_stopped(source, start):
     assert_same(take(source, VARIED, 14 - start, start_step=start), whole[start:])
 
 
+@pytest.mark.parametrize("source", [FakeSource(MIXED, [[4, 6, 20, 30]]), Scenes(0)])
+def test_a_resumed_run_composes_the_same_images(source):
+    whole = take(source, COMPOSED, 8)
+    assert_same(take(source, COMPOSED, 3, start_step=5), whole[5:])
+
+
+@pytest.mark.parametrize("config", [VARIED, COMPOSED])
 @pytest.mark.parametrize("num_threads", [0, 1, 5])
-def test_the_number_of_threads_makes_no_difference(num_threads):
-    source = FakeSource(MIXED, [[4, 6, 20, 30]])
+def test_the_number_of_threads_makes_no_difference(num_threads, config):
+    source = FakeSource(MIXED, [[4, 6, 20, 30]], unreadable=[2])
     assert_same(
-        take(source, VARIED, 9, num_threads=num_threads), take(source, VARIED, 9)
+        take(source, config, 9, num_threads=num_threads), take(source, config, 9)
     )
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("source", [FakeSource(MIXED), Scenes(0)])
-def test_processes_share_the_batches_of_one(source, count):
-    whole = take(source, VARIED, 5, batch_size=4)
+@pytest.mark.parametrize(
+    ("source", "count", "config"),
+    [
+        (FakeSource(MIXED), 2, VARIED),
+        (FakeSource(MIXED), 4, VARIED),
+        (Scenes(0), 2, VARIED),
+        (Scenes(0), 4, VARIED),
+        (FakeSource(MIXED, [[4, 6, 20, 30]]), 2, COMPOSED),
+    ],
+)
+def test_processes_share_the_batches_of_one(source, count, config):
+    whole = take(source, config, 5, batch_size=4)
     shares = [
-        take(source, VARIED, 5, batch_size=4, process_index=p, process_count=count)
+        take(source, config, 5, batch_size=4, process_index=p, process_count=count)
         for p in range(count)
     ]
     joined = [
@@ -121,6 +136,14 @@ def test_evaluation_sees_every_image_once_in_order_and_unchanged():
         assert not batch.images[~real].any()
         boxes = batch.gt_boxes[real, 0] / np.tile(batch.scales[real, ::-1], 2)
         np.testing.assert_allclose(boxes, [[4, 6, 20, 30]] * real.sum(), rtol=1e-5)
+
+
+def test_evaluation_has_no_augmentation():
+    source = FakeSource(MIXED, [[4, 6, 20, 30]])
+    assert_same(
+        list(eval_batches(source, COMPOSED, batch_size=3)),
+        list(eval_batches(source, PLAIN, batch_size=3)),
+    )
 
 
 def test_evaluation_leaves_out_what_it_cannot_read():

@@ -5,18 +5,33 @@ import itertools
 import numpy as np
 
 from rpn_jax.data import (
+    CopyPasteConfig,
     Decoded,
     GroundTruth,
     ImageError,
     ImageSource,
+    IoUCropConfig,
+    MosaicConfig,
+    PhotometricConfig,
     PipelineConfig,
     Problems,
+    ZoomOutConfig,
     train_batches,
 )
 
 PLAIN = PipelineConfig(min_side=32, max_side=64, size_multiple=16, flip_probability=0)
 VARIED = PipelineConfig(
     min_side=32, max_side=64, size_multiple=16, scale_jitter=(0.5, 1.5)
+)
+COMPOSED = PipelineConfig(
+    min_side=32,
+    max_side=64,
+    size_multiple=16,
+    photometric=PhotometricConfig(probability=0.5),
+    zoom_out=ZoomOutConfig(probability=0.5),
+    iou_crop=IoUCropConfig(probability=0.8),
+    mosaic=MosaicConfig(probability=0.5),
+    copy_paste=CopyPasteConfig(probability=0.5),
 )
 MIXED = [(40, 60), (60, 40), (50, 50), (41, 60), (60, 44), (30, 60), (48, 50)]
 

@@ -8,7 +8,15 @@ import pytest
 
 from rpn_jax import presets
 from rpn_jax.commands.flags import parse_training
-from rpn_jax.data import Scenes
+from rpn_jax.data import (
+    CopyPasteConfig,
+    IoUCropConfig,
+    MosaicConfig,
+    PhotometricConfig,
+    PipelineConfig,
+    Scenes,
+    ZoomOutConfig,
+)
 from rpn_jax.train import TrainConfig, resolve
 from rpn_jax.train.data_settings import count_steps, set_ignore_rule
 
@@ -77,6 +85,22 @@ def test_a_share_in_the_rules_wins(ignore_crowds, caplog):
 def test_data_without_ignored_regions_changes_nothing(caplog):
     assert rule(caplog, Scenes(1, 10)) == (None, [])
     assert rule(caplog, Scenes(1)) == (None, [])  # endless
+
+
+@pytest.mark.parametrize(
+    ("parts", "share"),
+    [
+        ({"mosaic": MosaicConfig(probability=0.1)}, 0.5),
+        ({"iou_crop": IoUCropConfig(probability=0.1)}, 0.5),
+        ({"copy_paste": CopyPasteConfig(probability=0.1)}, 0.5),
+        ({"zoom_out": ZoomOutConfig(probability=0.1)}, None),
+        ({"photometric": PhotometricConfig(probability=0.1)}, None),
+    ],
+)
+def test_augmentation_that_cuts_objects_sets_the_rule(parts, share, caplog):
+    found, lines = rule(caplog, Scenes(1, 10), pipeline=PipelineConfig(**parts))
+    assert found == share
+    assert ("Augmentation makes ignored regions" in "".join(lines)) == bool(share)
 
 
 @pytest.mark.parametrize(
