@@ -13,6 +13,7 @@ import time
 import types
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -61,11 +62,12 @@ def coco(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(coco, tmp_path_factory):
-    """A run of four steps."""
+    """A run of four steps, in which no program gives a number that is not finite."""
     out = tmp_path_factory.mktemp("runs") / "run"
     flags = ["--data", str(coco), "--backbone", "tiny_fpn", "--out", str(out)]
     numbers = ["--steps", "4", "--log-every", "2"]
-    assert cli.main(["train", *flags, *numbers, *SMALL]) == 0
+    with jax.debug_nans(True), jax.debug_infs(True):
+        assert cli.main(["train", *flags, *numbers, *SMALL]) == 0
     return out
 
 

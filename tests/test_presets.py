@@ -101,7 +101,7 @@ def test_a_preset_gives_finite_losses_and_gradients(name):
     head = rpn_jax.RPNHead(
         4, config.anchors.anchors_per_cell, num_logits=num_logits, rngs=nnx.Rngs(0)
     )
-    features = [jnp.ones((2, *shape, 4)) for shape in shapes]
+    features = [jnp.ones((2, *shape, 4), jnp.float32) for shape in shapes]
     boxes = jnp.array([[[10.0, 12.0, 60.0, 70.0]], [[0.0, 0.0, 0.0, 0.0]]])
     valid = jnp.array([[True], [False]])
 
