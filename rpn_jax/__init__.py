@@ -24,6 +24,8 @@ with _install_import_hook("rpn_jax", _BEARTYPE):
     from .core.boxes import decode_boxes as decode_boxes
     from .core.boxes import encode_boxes as encode_boxes
     from .core.boxes import pairwise_iou as pairwise_iou
+    from .core.cascade_config import CascadeConfig as CascadeConfig
+    from .core.cascade_head import CascadeHead as CascadeHead
     from .core.config import LossConfig as LossConfig
     from .core.config import ProposalConfig as ProposalConfig
     from .core.config import RPNConfig as RPNConfig

@@ -217,3 +217,37 @@ def pyramid() -> RPNConfig:
         targets=TargetConfig(positive_iou=0.5),
         losses=LossConfig(box_loss="giou", box_normalizer="positives", box_weight=2.0),
     )
+
+
+def cascade_rpn() -> RPNConfig:
+    """Cascade RPN by Vu et al. (https://arxiv.org/abs/1909.06720).
+
+    Its head is `CascadeHead(256, config.anchors)`. The rules are those of mmdetection
+    3.3.0, `crpn_faster-rcnn_r50-caffe_fpn_1x_coco`. Deviations:
+
+    * The box loss is GIoU instead of the IoU loss, in both stages, and it is averaged
+      over positives.
+    * The first stage learns from at most `num_samples` positives of an image. The
+      original takes all.
+    * Proposals are suppressed within each level.
+    """
+    return RPNConfig(
+        head="cascade",
+        anchors=AnchorConfig(aspect_ratios=(1.0,)),
+        targets=TargetConfig(
+            positive_iou=0.7,
+            negative_iou=0.7,
+            min_force_iou=0.3,
+            retarget_forced=True,
+        ),
+        losses=LossConfig(
+            normalizer="batch",
+            box_loss="giou",
+            box_normalizer="positives",
+            box_weight=2.0,
+        ),
+        proposals=ProposalConfig(
+            pre_nms_top_k=2000,
+            iou_threshold=0.8,
+        ),
+    )

@@ -16,6 +16,8 @@ from rpn_jax import presets
 PROMISED = (
     "AnchorConfig",
     "AnchorGrid",
+    "CascadeConfig",
+    "CascadeHead",
     "LossConfig",
     "Matches",
     "NMSResult",
@@ -42,6 +44,7 @@ PROMISED = (
     "sample_anchors",
 )
 PRESETS = (
+    "cascade_rpn",
     "detectron2_c4",
     "detectron2_fpn",
     "jwyang_res101_coco",

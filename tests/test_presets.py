@@ -22,6 +22,7 @@ NAMES = [
     "mmdet_fpn",
     "tf_vision_fpn",
     "pyramid",
+    "cascade_rpn",
 ]
 # Anchors in a cell, first cell anchor of the first level, and the order of its sides.
 CELLS = {
@@ -34,6 +35,7 @@ CELLS = {
     "mmdet_fpn": (3, [-22.627417, -11.313708, 22.627417, 11.313708]),
     "tf_vision_fpn": (3, [-11.313708, -22.627417, 11.313708, 22.627417]),
     "pyramid": (9, [-11.313708, -5.656854, 11.313708, 5.656854]),
+    "cascade_rpn": (1, [-16, -16, 16, 16]),
 }
 
 
@@ -68,8 +70,15 @@ def test_presets_differ_where_their_sources_do():
     assert those(lambda c: c.targets.pixel_offset == 1.0) == legacy
     assert those(lambda c: c.targets.allowed_border == 0.0) == legacy
     assert those(lambda c: c.losses.box_normalizer == "image") == legacy
-    assert those(lambda c: c.targets.retarget_forced) == {"mmdet_fpn", "tf_vision_fpn"}
-    assert those(lambda c: c.targets.min_force_iou == 0.3) == {"mmdet_fpn"}
+    assert those(lambda c: c.targets.retarget_forced) == {
+        "mmdet_fpn",
+        "tf_vision_fpn",
+        "cascade_rpn",
+    }
+    assert those(lambda c: c.targets.min_force_iou == 0.3) == {
+        "mmdet_fpn",
+        "cascade_rpn",
+    }
     assert those(lambda c: c.targets.force_match == "first") == {"tf_vision_fpn"}
     assert those(lambda c: c.losses.beta == 0.0) == {
         "detectron2_c4",
@@ -82,7 +91,8 @@ def test_presets_differ_where_their_sources_do():
         "tf_vision_fpn",
     }
     assert those(lambda c: c.losses.normalizer == "batch_clamped") == {"mmdet_fpn"}
-    assert those(lambda c: c.losses.box_loss == "giou") == {"pyramid"}
+    assert those(lambda c: c.losses.box_loss == "giou") == {"pyramid", "cascade_rpn"}
+    assert those(lambda c: c.head == "cascade") == {"cascade_rpn"}
     assert those(lambda c: c.losses.objectness != "label") == set()
     assert those(lambda c: c.targets.positive_iou == 0.5) == {"pyramid"}
 
@@ -98,9 +108,11 @@ def test_a_preset_gives_finite_losses_and_gradients(name):
     grid = rpn_jax.make_anchors(config.anchors, shapes)
     num_logits = 2 if "jwyang" in name or "py_" in name else 1
     assert config.num_logits == num_logits
-    head = rpn_jax.RPNHead(
-        4, config.anchors.anchors_per_cell, num_logits=num_logits, rngs=nnx.Rngs(0)
-    )
+    options = {"num_logits": num_logits, "rngs": nnx.Rngs(0)}
+    if config.head == "cascade":
+        head = rpn_jax.CascadeHead(4, config.anchors, **options)
+    else:
+        head = rpn_jax.RPNHead(4, config.anchors.anchors_per_cell, **options)
     features = [jnp.ones((2, *shape, 4), jnp.float32) for shape in shapes]
     boxes = jnp.array([[[10.0, 12.0, 60.0, 70.0]], [[0.0, 0.0, 0.0, 0.0]]])
     valid = jnp.array([[True], [False]])

@@ -111,6 +111,12 @@ def _read(options: ConvertConfig) -> Checkpoint:
     """The weights of a run or of a file; a file must have a whole network."""
     if pathlib.Path(options.source).is_dir():
         trained = load_run(options.source)
+        if (head := trained.config.rpn.head) != "plain":
+            raise ValueError(
+                f'convert needs a run with a "plain" head, got "{head}", which the '
+                "other systems have no names for. Use --run of propose, evaluate and "
+                "export."
+            )
         system = options.source_system or trained.config.weights_system
         return checkpoint_of(trained.model, system or "torchvision")
     checkpoint = read_checkpoint(

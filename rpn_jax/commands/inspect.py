@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> str:
     report = inspect_anchors(
         list(_network_boxes(source, config.pipeline)),
         anchors=config.rpn.anchors,
-        targets=config.rpn.targets,
+        targets=config.rpn.grid_targets,
     )
     folder = RunFolder(config.out).path
     folder.mkdir(parents=True, exist_ok=True)

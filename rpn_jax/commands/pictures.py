@@ -95,6 +95,8 @@ def draw_labels(
 ) -> None:
     """Draws which anchors of a training image are positive, negative or ignored.
 
+    Of a cascade, it shows the labels of the first stage.
+
     Args:
         model: the network, whose feature maps the anchors belong to.
         source: the images to train on.
@@ -126,13 +128,13 @@ def _plot_labels(
     batch = _batch_with_objects(source, pipeline, seed)
     image, boxes = batch.images[0], batch.gt_boxes[0]
     grid = grid_for(model, config.anchors, image.shape[:2])
-    predictions = None
-    if config.targets.reads_predictions:
+    rules, predictions = config.grid_targets, None
+    if rules.reads_predictions:
         output = model(batch.images, batch.image_sizes)
         predictions = jax.tree.map(lambda x: x[0], output)
     of_image = (boxes, batch.gt_valid[0], batch.gt_ignore[0], batch.image_sizes[0])
     matches, (index, labels) = _match_and_sample(
-        jax.random.key(seed), grid, *of_image, predictions, config.targets
+        jax.random.key(seed), grid, *of_image, predictions, rules
     )
     sampled = np.full(len(grid), -1, np.int32)
     is_sample = np.asarray(labels) >= 0

@@ -8,10 +8,12 @@ from ._arguments import lenient_settings
 from ._checks import require
 from ._typing import DeltaWeights
 from .anchor_config import AnchorConfig
+from .cascade_config import CascadeConfig, check_cascade
 from .loss_config import LossConfig as LossConfig
 from .target_config import TargetConfig as TargetConfig
 
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
+Head = Literal["plain", "cascade"]
 _SHARED = ("pixel_offset", "delta_weights", "num_samples")  # by all stages
 
 
@@ -101,9 +103,13 @@ class RPNConfig:
         proposals: decoding, selection and suppression.
         num_logits: objectness logits per anchor: 1 for a sigmoid, or 2 for a softmax
             over (background, object), as in py-faster-rcnn and jwyang.
+        head: `"plain"` is the `RPNHead` of Faster R-CNN, `"cascade"` the `CascadeHead`
+            of Cascade RPN. With a cascade, `targets` labels the moved anchors.
+        cascade: settings of the first stage of a cascade.
 
     Raises:
-        ValueError: `losses` or `proposals` set a shared value to something else.
+        ValueError: `losses` or `proposals` set a shared value to something else, or the
+            settings do not fit a cascade.
 
     >>> RPNConfig(targets=TargetConfig(num_samples=64)).losses.num_samples
     64
@@ -114,12 +120,31 @@ class RPNConfig:
     losses: LossConfig = LossConfig()
     proposals: ProposalConfig = ProposalConfig()
     num_logits: Literal[1, 2] = 1
+    head: Head = "plain"
+    cascade: CascadeConfig = CascadeConfig()
 
     def __post_init__(self) -> None:
+        if self.head == "cascade":
+            check_cascade(self.targets, self.anchors)
+        require(
+            self.head == "cascade" or self.cascade == CascadeConfig(),
+            'RPNConfig needs head="cascade" for settings of cascade, got '
+            f"head={self.head!r} with {self.cascade}.",
+        )
         for name in ("losses", "proposals"):
             shared = self._shared_with(name)
             stage = dataclasses.replace(getattr(self, name), **shared)
             object.__setattr__(self, name, stage)  # the only way on a frozen dataclass
+
+    @property
+    def grid_targets(self) -> TargetConfig:
+        """The rules that label the anchors of the grid.
+
+        These are `targets`, or in a cascade those of its first stage.
+        """
+        if self.head == "cascade":
+            return self.cascade.first_targets(self.targets)
+        return self.targets
 
     def _shared_with(self, name: str) -> dict[str, Any]:
         """The values of `targets` that a stage takes over."""

@@ -1,16 +1,18 @@
 """The two compositions of all stages: one for training loops, one for inference."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Key
 
 from ._arguments import lenient
 from ._typing import Array, ArrayLike, Bool, Float, Int, PRNGKey
 from .anchors import AnchorGrid
 from .boxes import is_proper
-from .config import RPNConfig
+from .cascade_head import CascadeHead, FirstStage
+from .config import RPNConfig, TargetConfig
 from .head import RPNHead
 from .keys import threefry_key
 from .losses import RPNLosses, RPNMetrics, rpn_loss, rpn_metrics
@@ -18,7 +20,8 @@ from .output import RPNOutput
 from .proposals import Proposals, propose
 from .targets import Samples, count_degenerate, sample_targets, share
 
-Head = RPNHead | Callable[[Sequence[jax.Array]], RPNOutput]
+T = TypeVar("T")
+Head = RPNHead | CascadeHead | Callable[[Sequence[jax.Array]], RPNOutput]
 
 
 class TrainOutput(NamedTuple):
@@ -57,6 +60,10 @@ def compute_losses(
     anchors only, which gives the same losses and gradients in a fraction of the time.
     Any other head, such as `lambda x: model.apply(params, x)`, predicts everywhere.
 
+    A `CascadeHead` predicts everywhere in its first stage, and at the sampled anchors
+    in its second. The targets of the second stage, and the metrics, are about the moved
+    anchors, and the box loss is the sum of both stages.
+
     Args:
         head: maps features to an `RPNOutput`.
         key: randomness of the samples. Each image folds its index into it.
@@ -77,41 +84,23 @@ def compute_losses(
     """
     if image_index is None:
         image_index = jnp.arange(len(gt_boxes), dtype=jnp.int32)
-
     # Folded as a key of threefry, since other generators differ under `vmap`.
-    base_key = threefry_key(key)
-
-    def sample(index, boxes, valid, size, ignore, predictions):
-        key_of_image = jax.random.fold_in(base_key, index)
-        return sample_targets(
-            key_of_image,
-            anchors,
-            boxes,
-            valid,
-            size,
-            gt_ignore=ignore,
-            predictions=predictions,
-            config=config.targets,
-        )
-
-    # Sample first, then predict at the sampled anchors only. If the rules read the
-    # predictions, or the head cannot predict at a few anchors, predict everywhere once.
-    needed = config.targets.reads_predictions
-    everywhere = None
-    if needed or not isinstance(head, RPNHead):
-        everywhere = head(features)
-    samples = jax.vmap(sample)(
-        jnp.asarray(image_index),
+    gt = _GroundTruth(
+        jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+            threefry_key(key), jnp.asarray(image_index)
+        ),
         gt_boxes,
         gt_valid,
         image_sizes,
         gt_ignore,
-        everywhere if needed else None,
     )
-    output = _predict(head, features, anchors, samples.anchor_index, everywhere)
-    boxes = jax.vmap(anchors.take)(samples.anchor_index)
+    if isinstance(head, CascadeHead):
+        stage = _cascade_losses(head, features, anchors, gt, config)
+    else:
+        stage = _plain_losses(head, features, anchors, gt, config)
+    samples, output, losses = stage
     return TrainOutput(
-        losses=rpn_loss(output, samples.targets, anchors=boxes, config=config.losses),
+        losses=losses,
         metrics=rpn_metrics(output, samples.targets),
         unsampled_fraction=_unsampled_fraction(samples, gt_boxes, gt_valid, gt_ignore),
         num_degenerate=jnp.sum(
@@ -149,20 +138,113 @@ def compute_proposals(
     return propose(output, anchors, image_sizes, config=rules)
 
 
-def _predict(
-    head: Head,
+class _GroundTruth(NamedTuple):
+    """What the targets of a batch depend on, beside the anchors and the rules."""
+
+    keys: Key[jax.Array, " b"]
+    boxes: Float[ArrayLike, "b m 4"]
+    valid: Bool[ArrayLike, "b m"]
+    image_sizes: Float[ArrayLike, "b 2"] | Int[ArrayLike, "b 2"] | None
+    ignore: Bool[ArrayLike, "b m"] | None
+
+
+class _Stage(NamedTuple):
+    """The sampled anchors of a stage, the predictions for them, and its losses."""
+
+    samples: Samples
+    output: RPNOutput
+    losses: RPNLosses
+
+
+def _plain_losses(
+    head: RPNHead | Callable[[Sequence[jax.Array]], RPNOutput],
     features: Sequence[Float[jax.Array, "b _ _ c"]],
     anchors: AnchorGrid,
-    index: Int[jax.Array, "b k"],
-    everywhere: RPNOutput | None,
-) -> RPNOutput:
-    """The predictions for a few anchors of each image, from all of them if given."""
+    gt: _GroundTruth,
+    config: RPNConfig,
+) -> _Stage:
+    """The losses of an `RPNHead`, or of a function."""
+    # Sample first, then predict at the sampled anchors only. If the rules read the
+    # predictions, or the head cannot predict at a few anchors, predict everywhere once.
+    needed = config.targets.reads_predictions
+    everywhere = None
+    if needed or not isinstance(head, RPNHead):
+        everywhere = head(features)
+    predictions = everywhere if needed else None
+    samples = _sample(anchors, gt, predictions, config.targets)
+    index = samples.anchor_index
     if everywhere is None and isinstance(head, RPNHead):
-        return head.at(features, anchors, index)
-    output = head(features) if everywhere is None else everywhere
-    return jax.vmap(lambda output, rows: jax.tree.map(lambda x: x[rows], output))(
-        output, index
-    )
+        output = head.at(features, anchors, index)
+    else:
+        output = _take(head(features) if everywhere is None else everywhere, index)
+    boxes = jax.vmap(anchors.take)(index)
+    losses = rpn_loss(output, samples.targets, anchors=boxes, config=config.losses)
+    return _Stage(samples, output, losses)
+
+
+def _cascade_losses(
+    head: CascadeHead,
+    features: Sequence[Float[jax.Array, "b _ _ c"]],
+    anchors: AnchorGrid,
+    gt: _GroundTruth,
+    config: RPNConfig,
+) -> _Stage:
+    """The second stage of a `CascadeHead`, with the losses of both stages."""
+    first = head.first(features)
+    first_loss = _first_box_loss(first, anchors, gt, config)
+    # The moved anchors differ from image to image, so they are matched as any boxes.
+    moved = first.moved(anchors)
+    everywhere = None
+    if config.targets.reads_predictions:
+        everywhere = head.everywhere(first, anchors)
+    samples = _sample(moved, gt, everywhere, config.targets)
+    index = samples.anchor_index
+    output = head.second(first, anchors, index)
+    boxes = _take(moved, index)
+    losses = rpn_loss(output, samples.targets, anchors=boxes, config=config.losses)
+    return _Stage(samples, output, losses._replace(box=losses.box + first_loss))
+
+
+def _first_box_loss(
+    first: FirstStage, anchors: AnchorGrid, gt: _GroundTruth, config: RPNConfig
+) -> Float[jax.Array, ""]:
+    """The loss of the first stage of a `CascadeHead`, which has no objectness."""
+    # Other randomness than the second stage has.
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(gt.keys)
+    samples = _sample(anchors, gt._replace(keys=keys), None, config.grid_targets)
+    deltas = _take(first.deltas, samples.anchor_index)
+    boxes = jax.vmap(anchors.take)(samples.anchor_index)
+    output = RPNOutput(jnp.zeros_like(deltas[..., 0]), deltas)
+    losses = rpn_loss(output, samples.targets, anchors=boxes, config=config.losses)
+    return config.cascade.first_box_weight * losses.box
+
+
+def _sample(
+    anchors: AnchorGrid | Float[jax.Array, "b n 4"],
+    gt: _GroundTruth,
+    predictions: RPNOutput | None,
+    config: TargetConfig,
+) -> Samples:
+    """The sampled anchors of every image, which have a grid or boxes of their own."""
+
+    def of_image(anchors, gt, predictions):
+        return sample_targets(
+            gt.keys,
+            anchors,
+            gt.boxes,
+            gt.valid,
+            gt.image_sizes,
+            gt_ignore=gt.ignore,
+            predictions=predictions,
+            config=config,
+        )
+
+    return jax.vmap(of_image)(anchors, gt, predictions)
+
+
+def _take(tree: T, index: Int[jax.Array, "b k"]) -> T:
+    """A few rows of each image."""
+    return jax.tree.map(lambda x: jax.vmap(lambda v, rows: v[rows])(x, index), tree)
 
 
 def _unsampled_fraction(

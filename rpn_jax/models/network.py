@@ -11,6 +11,8 @@ from flax import nnx
 from ..core._typing import Array, DTypeLike, Float, Int
 from ..core.anchor_config import AnchorConfig
 from ..core.anchors import AnchorGrid, make_anchors
+from ..core.cascade_head import CascadeHead
+from ..core.config import Head
 from ..core.head import RPNHead
 from ..core.output import RPNOutput
 from .backbone import Backbone, make_backbone
@@ -34,7 +36,7 @@ class RPN(nnx.Module):
     def __init__(
         self,
         backbone: Backbone,
-        head: RPNHead,
+        head: RPNHead | CascadeHead,
         *,
         preprocessing: Preprocessing = IMAGENET,
     ) -> None:
@@ -119,6 +121,7 @@ def make_model(
     hidden_features: int | None = None,
     num_logits: int = 1,
     num_convs: int = 1,
+    head: Head = "plain",
     preprocessing: Preprocessing = IMAGENET,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
@@ -132,7 +135,9 @@ def make_model(
             128 for `tiny_fpn`, and otherwise the number of the feature maps' channels,
             but at most 512.
         num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
-        num_convs: number of the head's 3x3 convolutions.
+        num_convs: number of the 3x3 convolutions of a plain head.
+        head: `RPNConfig.head`: `"plain"` makes an `RPNHead`, `"cascade"` a
+            `CascadeHead`.
         preprocessing: conversion of images that the backbone's weights expect.
         dtype: dtype of the computation, bfloat16 for example; None uses float32.
             Parameters are always float32.
@@ -142,8 +147,8 @@ def make_model(
         The network.
 
     Raises:
-        ValueError: there is no such backbone, or the strides of its maps differ from
-            those of the anchors.
+        ValueError: there is no such backbone, the strides of its maps differ from those
+            of the anchors, or a cascade cannot have the settings.
 
     >>> narrow = BackboneConfig(name="tiny_fpn", out_features=32)
     >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
@@ -154,16 +159,23 @@ def make_model(
     body = make_backbone(config, dtype=dtype, rngs=rngs)
     _check_levels(anchors, config.name, body.strides)
     usual = config.spec.head_features or min(body.out_features, _MAX_HEAD_FEATURES)
-    head = RPNHead(
-        body.out_features,
-        anchors.anchors_per_cell,
-        hidden_features=hidden_features or usual,
-        num_logits=num_logits,
-        num_convs=num_convs,
-        dtype=dtype,
-        rngs=rngs,
-    )
-    return RPN(body, head, preprocessing=preprocessing)
+    options: dict[str, Any] = {
+        "hidden_features": hidden_features or usual,
+        "num_logits": num_logits,
+        "dtype": dtype,
+        "rngs": rngs,
+    }
+    if head == "cascade":
+        if num_convs != 1:
+            raise ValueError(
+                'make_model needs num_convs=1 for head="cascade", whose stages have '
+                f"one convolution each, got {num_convs}."
+            )
+        made = CascadeHead(body.out_features, anchors, **options)
+    else:
+        number = anchors.anchors_per_cell
+        made = RPNHead(body.out_features, number, num_convs=num_convs, **options)
+    return RPN(body, made, preprocessing=preprocessing)
 
 
 def grid_for(

@@ -58,6 +58,7 @@ def build_model(config: ResolvedConfig, rngs: nnx.Rngs | None = None) -> RPN:
     return make_model(
         config.rpn.anchors,
         num_logits=config.rpn.num_logits,
+        head=config.rpn.head,
         dtype=None if config.dtype == "float32" else config.dtype,
         rngs=rngs or nnx.Rngs(config.seed),
         **options,

@@ -19,6 +19,7 @@ Preset = Literal[
     "mmdet_fpn",
     "tf_vision_fpn",
     "pyramid",
+    "cascade_rpn",
 ]
 BackboneName = Literal[
     "tiny_fpn",

@@ -73,12 +73,28 @@ mapped = jax.shard_map(propose, mesh=mesh, in_specs=P("data"), out_specs=P("data
 assert_equal(jax.jit(mapped)(output), expected)
 assert_equal(jax.jit(propose)(jax.tree.map(by_image, output)), expected)
 
-run = jax.jit(jax.value_and_grad(loss))
-value, gradients = run(head, features, *whole)
-sharded_value, sharded_gradients = run(head, jax.tree.map(by_image, features), *shards)
 close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
-close(sharded_value, value)
-jax.tree.map(close, sharded_gradients, gradients)
+def assert_losses_equal(head, loss):
+    run = jax.jit(jax.value_and_grad(loss))
+    value, gradients = run(head, features, *whole)
+    sharded = run(head, jax.tree.map(by_image, features), *shards)
+    close(sharded[0], value)
+    jax.tree.map(close, sharded[1], gradients)
+
+assert_losses_equal(head, loss)
+
+# A cascade matches anchors that each image has moved in its own way.
+rules = rpn_jax.AnchorConfig(sizes=(16, 32), strides=(8, 16), aspect_ratios=(1.0,))
+config = dataclasses.replace(config, anchors=rules, head="cascade")
+anchors = rpn_jax.make_anchors(rules, shapes)
+head = rpn_jax.CascadeHead(6, rules, rngs=nnx.Rngs(0))
+assert_losses_equal(head, loss)
+def predict(*features):
+    return rpn_jax.compute_proposals(
+        head, features, anchors, jnp.full((len(features[0]), 2), 64.0), config=config
+    )
+mapped = jax.shard_map(predict, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+jax.tree.map(close, jax.jit(mapped)(*features), jax.jit(predict)(*features))
 print("equal")
 """
 

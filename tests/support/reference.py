@@ -490,3 +490,19 @@ def nms_by_hand(
 def exceeds(iou, threshold):
     """Compares with the number that was written, not with the nearest float32."""
     return iou.astype(float) > threshold
+
+
+def feature_between(x, row, column):
+    """The feature at a point between cells, as `deform_conv2d` interpolates it.
+
+    Args:
+        x: `[h w c]` a map, with zeros beyond it.
+        row: ordinate of the point in cells.
+        column: abscissa of the point in cells.
+    """
+    total = np.zeros(x.shape[-1])
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            share = max(0.0, 1.0 - abs(row - i)) * max(0.0, 1.0 - abs(column - j))
+            total += share * x[i, j]
+    return total

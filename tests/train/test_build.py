@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+import rpn_jax
 from rpn_jax import presets
 from rpn_jax.models import BACKBONES
 from rpn_jax.models.shapes_only import shapes_only
@@ -37,6 +38,14 @@ def test_the_head_has_the_logits_of_the_rules(preset, backbone, outputs):
     head = shapes_only(lambda rngs: build_model(config, rngs)).head
     anchors = config.rpn.anchors.anchors_per_cell
     assert head.logits.kernel.shape[-1] == outputs * anchors
+
+
+def test_a_cascade_is_built_where_the_rules_say_so():
+    config = resolve(TrainConfig(preset="cascade_rpn", dtype="bfloat16"))
+    head = shapes_only(lambda rngs: build_model(config, rngs)).head
+    assert isinstance(head, rpn_jax.CascadeHead)
+    assert head.anchor_config == config.rpn.anchors
+    assert head.adaptive.dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("backbone", get_args(BackboneName))
