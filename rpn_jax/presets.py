@@ -1,4 +1,4 @@
-"""Eight reference systems as `RPNConfig` values, each with its source, and `pyramid`.
+"""Reference systems as `RPNConfig` values, each with its source, and `pyramid`.
 
 Every reference preset does what its authors meant. Where the original has a slip, or
 fails on some input, the preset does not, and its docstring lists the deviation. These

@@ -12,6 +12,7 @@ _STAGES = {
     "targets": "Targets",
     "losses": "Losses",
     "proposals": "Proposals",
+    "cascade": "First stage of a cascade",
     "": "Head",
 }
 _HEAD = ["| setting | value | presets |", "|---|---|---|"]
