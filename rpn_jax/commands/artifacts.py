@@ -107,7 +107,7 @@ def recall_of(
     proposals: Mapping[int, ImageProposals],
     split: CategorySplit | None = None,
 ) -> Report:
-    """The recall over all images, also over those that were not decoded.
+    """The recall over all images, also over those that were not opened or decoded.
 
     Args:
         source: the images with their ground truth.
@@ -115,8 +115,10 @@ def recall_of(
         split: the categories whose recall is also counted separately.
     """
     truths = [source.truth(row) for row in range(len(source))]
+    truths += source.left_out
     report = evaluate(truths, list(proposals.values()), split=split)
-    return report._replace(unreadable=tuple(unreadable(source, proposals)))
+    names = unreadable(source, proposals) + [truth.name for truth in source.left_out]
+    return report._replace(unreadable=tuple(names))
 
 
 def write_proposals(

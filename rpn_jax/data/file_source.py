@@ -48,6 +48,7 @@ class FileSource(ImageSource):
         files: the images, at least one.
         problems: the problems that the reader met.
         categories: the names of categories by their numbers.
+        left_out: the annotations of images whose file cannot be opened.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class FileSource(ImageSource):
         files: Sequence[ImageFile],
         problems: Problems,
         categories: Mapping[int, str] = types.MappingProxyType({}),
+        left_out: Sequence[GroundTruth] = (),
     ) -> None:
         self.problems, self.categories = problems, dict(categories)
+        self.left_out = left_out
         self._files = files
         self.image_sizes = np.array([file.truth.size for file in files])
         self.num_boxes = np.array([len(file.truth.boxes) for file in files])
@@ -106,12 +109,14 @@ def open_annotated(
     folder = choose_folder(annotated, folders)
     found = find_files(annotated, folder, problems)
     files: list[ImageFile] = []
+    left_out: list[GroundTruth] = []
     headers = read_headers([path for path, _ in found])
     for (path, images), header in zip(found, headers, strict=True):
         name = path.resolve().relative_to(folder.root).as_posix()
         if isinstance(header, Problem):
             lost = sum(len(image.boxes.corners) for image in images)
             problems.add(header, name, boxes=lost)
+            left_out += _check_without_file(images, name)
         else:
             truth = _check(images, header, name, problems)
             files.append(ImageFile(path, header, truth))
@@ -119,7 +124,7 @@ def open_annotated(
         raise ValueError(none_readable(annotations, annotated, folders, problems))
     if all(file.truth.is_ignored.all() for file in files):
         raise ValueError(no_object(annotations, files, problems))
-    return FileSource(files, problems, categories)
+    return FileSource(files, problems, categories, left_out)
 
 
 def open_unannotated(paths: Sequence[pathlib.Path]) -> FileSource:
@@ -174,6 +179,12 @@ def _check(
     if header.damage is not None:
         problems.add(header.damage, name)
     return _to_truth(images[0].image_id, header, boxes, name)
+
+
+def _check_without_file(images: Sequence[Annotated], name: str) -> list[GroundTruth]:
+    """The annotations of an image that cannot be opened, if they have its size."""
+    sizes = [image.size for image in images if image.size and min(image.size) > 0]
+    return [_check(images, Header(size, 1), name, Problems()) for size in sizes[:1]]
 
 
 def _to_truth(image_id: int, header: Header, boxes: Boxes, name: str) -> GroundTruth:

@@ -1,7 +1,7 @@
 """The protocol that every data set follows: images, and the boxes of their objects."""
 
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -73,12 +73,15 @@ class ImageSource(Protocol):
         num_boxes: `[n]` number of boxes of every image, or an upper bound.
         categories: the names of categories by their numbers; empty if the source has
             none.
+        left_out: the annotations of images whose file cannot be opened. They are no
+            rows, so nothing trains on them, but their objects count in recall.
     """
 
     problems: Problems
     image_sizes: Int[np.ndarray, "n 2"]
     num_boxes: Int[np.ndarray, " n"]
     categories: Mapping[int, str] = types.MappingProxyType({})
+    left_out: Sequence[GroundTruth] = ()
 
     def __len__(self) -> int:
         """Number of images, or `ENDLESS`."""

@@ -132,7 +132,7 @@ class Report(NamedTuple):
         num_objects: `[s]` number of objects in each of `SIZES`, which excludes ignored
             regions.
         num_proposals: number of proposals in all images.
-        unreadable: names of the images that could not be decoded. They count as images
+        unreadable: names of the images that could not be read. They count as images
             without proposals.
         categories: the recall of groups of categories, if `evaluate` was given any.
     """
@@ -195,7 +195,7 @@ class Report(NamedTuple):
         if not number:
             return ""
         return (
-            f"\n\n{number:,} of {self.num_images:,} images cannot be decoded. Their "
+            f"\n\n{number:,} of {self.num_images:,} images cannot be read. Their "
             "objects count as missed."
         )
 

@@ -15,14 +15,14 @@ from rpn_jax.evaluate import ImageProposals, read_coco_results
 BOX = [5, 6, 20, 15]
 
 
-def coco_with_damage(folder, number, damaged):
-    """Images of one object each; of the last ones only the header is left."""
+def coco_with_damage(folder, number, damaged, left=60):
+    """Images of one object each; of the last ones `left` bytes are left."""
     names = [f"{i}.png" for i in range(number)]
     boxes = [data_files.coco_record(i + 1, BOX) for i in range(number)]
     path = data_files.coco_set(folder, boxes, names=names)
     for name in names[number - damaged :]:
         file = folder / "images" / name
-        file.write_bytes(file.read_bytes()[:60])
+        file.write_bytes(file.read_bytes()[:left])
     return read_coco(path)
 
 
@@ -42,13 +42,13 @@ def evaluated(tmp_path, monkeypatch):
     """Evaluates a set of four images with some that are damaged."""
     monkeypatch.setattr(artifacts, "predict", perfect)
 
-    def evaluate(damaged, *, draws=False):
+    def evaluate(damaged, *, draws=False, **damage):
         if not draws:
             monkeypatch.setattr(artifacts.pictures, "draw_evaluation", lambda *_: None)
         model: Any = None  # `perfect` does without one
         return artifacts.write_evaluation(
             model,
-            coco_with_damage(tmp_path, 4, damaged),
+            coco_with_damage(tmp_path, 4, damaged, **damage),
             tmp_path / "out",
             pipeline=PipelineConfig(),
             config=RPNConfig(),
@@ -65,7 +65,7 @@ def test_undecodable_images_count_as_images_without_proposals(
     assert report.coco.average(100) == report.detectron2.average(100) == 0.75
     assert (report.num_images, report.unreadable) == (4, ("3.png",))
     assert report.table().endswith(
-        "\n\n1 of 4 images cannot be decoded. Their objects count as missed."
+        "\n\n1 of 4 images cannot be read. Their objects count as missed."
     )
     facts = json.loads((tmp_path / "out" / "recall.json").read_text())
     assert facts["unreadable"] == ["3.png"]
@@ -76,13 +76,20 @@ def test_undecodable_images_count_as_images_without_proposals(
 def test_all_images_undecodable_is_a_recall_of_zero(evaluated, tmp_path):
     report = evaluated(4, draws=True)
     assert report.coco.average(100) == 0.0
-    assert "4 of 4 images cannot be decoded" in report.table()
+    assert "4 of 4 images cannot be read" in report.table()
     assert read_coco_results(tmp_path / "out" / "proposals.json") == []
     assert (tmp_path / "out" / "recall.png").exists()
 
 
 def test_readable_images_are_not_mentioned(evaluated):
-    assert "decoded" not in evaluated(0).table()
+    assert "cannot" not in evaluated(0).table()
+
+
+def test_images_that_cannot_be_opened_count_as_images_without_proposals(evaluated):
+    report = evaluated(1, left=20)
+    assert report.coco.average(100) == report.detectron2.average(100) == 0.75
+    assert (report.num_images, report.unreadable) == (4, ("3.png",))
+    assert report.num_objects.tolist()[:2] == [4, 4]  # all, small
 
 
 def test_the_numbers_are_written_before_any_picture_fails(

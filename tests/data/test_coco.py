@@ -181,6 +181,7 @@ def test_unreadable_files_are_left_out_and_counted(tmp_path):
     (tmp_path / "images/a.png").write_bytes(b"nothing")
     source = read_coco(path)
     assert [source.truth(row).name for row in range(len(source))] == ["b.png"]
+    assert [truth.name for truth in source.left_out] == ["a.png"]
     assert source.problems.counts == {Problem.BAD_FILE: 1}
     assert source.problems.summary() == [
         "1 x image file cannot be read: image is left out (first in a.png)"
