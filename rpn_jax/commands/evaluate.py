@@ -1,6 +1,7 @@
 """`rpn-jax evaluate`: measures the recall of a trained network on a data set."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from ..data import (
     CategorySplit,
     ImageSource,
     check_categories,
+    data_splits,
     only_evaluated,
     open_source,
     split_categories,
@@ -15,6 +17,8 @@ from ..data import (
 from ..train import TrainConfig, load_run, log_problems, open_sources
 from . import flags
 from .artifacts import write_evaluation
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class EvaluateConfig:
             YOLO set, or `scenes`; None uses the validation images of the run.
         images: folder of the images; None looks beside the annotations.
         split: list `ImageSets/Main/<split>.txt` of a VOC folder, or a split of a YOLO
-            set.
+            set. None evaluates the images of all splits.
         train_categories: names or numbers of the categories that count as seen. None
             takes all but `test_categories`, or those of the run if both are None.
         test_categories: names or numbers of the categories that count as unseen. None
@@ -66,6 +70,12 @@ def main(arguments: Sequence[str]) -> str:
     else:
         split = options.split or ("val" if options.data == "scenes" else None)
         source = open_source(options.data, images=options.images, split=split)
+        if split is None and (splits := data_splits(options.data)):
+            _logger.warning(
+                "All images of %s are evaluated: those of %s. Choose with --split.",
+                options.data,
+                ", ".join(splits),
+            )
     log_problems(source)
     categories = _categories(options, trained.config, source)
     if categories is not None:

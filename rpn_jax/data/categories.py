@@ -105,20 +105,14 @@ class OfCategories(ImageSource):
         self._source, self._kept, self._others = source, kept, others
         self.problems, self.categories = source.problems, source.categories
         self.image_sizes, self.num_boxes = source.image_sizes, source.num_boxes
+        self.left_out = [self._divided(truth) for truth in source.left_out]
 
     def __len__(self) -> int:
         return len(self._source)
 
     def truth(self, row: int) -> GroundTruth:
         """The boxes of an image."""
-        truth = self._source.truth(row)
-        is_kept = truth.in_categories(self._kept)
-        if self._others == "ignored":
-            return truth._replace(is_ignored=truth.is_ignored | ~is_kept)
-        of_boxes = ("boxes", "is_ignored", "areas", "categories")
-        columns = {name: getattr(truth, name) for name in of_boxes}
-        kept = {k: v[is_kept] for k, v in columns.items() if v is not None}
-        return truth._replace(**kept)
+        return self._divided(self._source.truth(row))
 
     def decode(self, row: int) -> Decoded:
         """The pixels of an image.
@@ -127,6 +121,15 @@ class OfCategories(ImageSource):
             ImageError: the image cannot be decoded.
         """
         return self._source.decode(row)
+
+    def _divided(self, truth: GroundTruth) -> GroundTruth:
+        is_kept = truth.in_categories(self._kept)
+        if self._others == "ignored":
+            return truth._replace(is_ignored=truth.is_ignored | ~is_kept)
+        of_boxes = ("boxes", "is_ignored", "areas", "categories")
+        columns = {name: getattr(truth, name) for name in of_boxes}
+        kept = {k: v[is_kept] for k, v in columns.items() if v is not None}
+        return truth._replace(**kept)
 
 
 def only_seen(source: ImageSource, split: CategorySplit, others: Others) -> ImageSource:
