@@ -4,6 +4,7 @@ import logging
 from typing import NamedTuple
 
 from ..data import (
+    FileSource,
     ImageSource,
     check_categories,
     data_splits,
@@ -120,13 +121,25 @@ def _log_parts(
         return
     data = config.val_data or config.data
     _logger.info(
-        "Training uses %d images of %s, validation %d images of %s.%s",
+        "Training uses %d images of %s, validation %d images of %s.%s%s",
         len(sources.train),
         _described(config.data, split),
         len(sources.val),
         _described(data, val_split),
         _unused(config.data, split, val_split if data == config.data else None),
+        _shared(sources),
     )
+
+
+def _shared(sources: Sources) -> str:
+    """A sentence about files that are in both parts, if there are any."""
+    files = [
+        {source.path(row).absolute() for row in range(len(source))}
+        for source in sources
+        if isinstance(source, FileSource)
+    ]
+    shared = len(files[0] & files[1]) if len(files) == 2 else 0
+    return f" Images in both: {shared}, so recall is too high." if shared else ""
 
 
 def _described(data: str, split: str | None) -> str:

@@ -53,6 +53,12 @@ def test_test_images_are_not_trained_on_without_a_list_train(tmp_path, caplog):
     assert line.endswith("Not used: test.")
 
 
+def test_images_that_both_parts_use_are_counted(tmp_path, caplog):
+    folder = tree(tmp_path, train="abcdef", val="fgh")
+    *_, line = opened(caplog, folder)
+    assert line.endswith(" Images in both: 1, so recall is too high.")
+
+
 @pytest.mark.parametrize("options", [{}, {"split": "trainval"}])
 def test_nobody_is_evaluated_on_images_that_trainval_holds(tmp_path, caplog, options):
     folder = tree(tmp_path, trainval="abcdefgh", val="gh")
