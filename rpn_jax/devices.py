@@ -27,7 +27,11 @@ class TrainBatch(NamedTuple):
 
 
 def make_mesh() -> Mesh:
-    """Makes a mesh of all devices of all processes, along one axis `data`."""
+    """Makes a mesh of all devices of all processes, along one axis `data`.
+
+    >>> make_mesh().axis_names
+    ('data',)
+    """
     devices = jax.device_count()
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 

@@ -28,6 +28,9 @@ def py_faster_rcnn() -> RPNConfig:
     * Images without boxes train. The original crashes.
     * `min_size` is 16 pixels of the input image. In the original it is 16 pixels of the
       image before resizing.
+
+    >>> py_faster_rcnn().proposals.min_size
+    16.0
     """
     legacy = jwyang_vgg16()
     return dataclasses.replace(
@@ -58,6 +61,9 @@ def jwyang_vgg16() -> RPNConfig:
 
     The original reads a minimum size of proposals but never applies it. Neither does
     the preset.
+
+    >>> jwyang_vgg16().anchors.anchors_per_cell
+    9
     """
     return RPNConfig(
         anchors=AnchorConfig(
@@ -83,6 +89,9 @@ def jwyang_res101_coco() -> RPNConfig:
     It is `jwyang_vgg16` with a fourth anchor size of 64 pixels. Its head is
     `RPNHead(1024, 12, hidden_features=512, num_logits=2)`. The original drops the boxes
     of an image after the 50th.
+
+    >>> jwyang_res101_coco().anchors.sizes
+    ((64.0, 128.0, 256.0, 512.0),)
     """
     anchors = AnchorConfig(
         sizes=((64.0, 128.0, 256.0, 512.0),), strides=(16,), rounding="legacy"
@@ -97,6 +106,9 @@ def torchvision_fpn() -> RPNConfig:
     computes strides at run time, as image size // feature map. `strides_from_image`
     makes the models of this library do so; for `make_anchors`, pass the size of the
     padded image.
+
+    >>> torchvision_fpn().anchors.rounding
+    'corners'
     """
     return RPNConfig(
         anchors=AnchorConfig(rounding="corners", strides_from_image=True),
@@ -118,6 +130,9 @@ def detectron2_c4() -> RPNConfig:
 
     Deviation: in training, detectron2 raises an error on predictions that are not
     finite. The preset drops them, as detectron2 does in testing.
+
+    >>> detectron2_c4().anchors.anchors_per_cell
+    15
     """
     return RPNConfig(
         anchors=AnchorConfig(
@@ -140,6 +155,9 @@ def detectron2_fpn() -> RPNConfig:
     """detectron2 (02b5c4e) `Base-RCNN-FPN`: one size on each of P2 to P6.
 
     Its head is `RPNHead(256, 3)`. All else is as in `detectron2_c4`.
+
+    >>> detectron2_fpn().losses.normalizer
+    'fixed'
     """
     return dataclasses.replace(
         detectron2_c4(),
@@ -157,6 +175,9 @@ def mmdet_fpn() -> RPNConfig:
 
     Deviation: mmdetection skips an image without an anchor inside. Here its losses are
     0.
+
+    >>> mmdet_fpn().targets.min_force_iou
+    0.3
     """
     return RPNConfig(
         targets=TargetConfig(min_force_iou=0.3, retarget_forced=True),
@@ -184,6 +205,9 @@ def tf_vision_fpn() -> RPNConfig:
       positives.
     * If two boxes force one anchor, the preset gives it to the last one, the original
       to the first.
+
+    >>> tf_vision_fpn().targets.force_match
+    'first'
     """
     return RPNConfig(
         anchors=AnchorConfig(aspect_ratios=(2.0, 1.0, 0.5), center_offset=0.5),
@@ -211,6 +235,9 @@ def pyramid() -> RPNConfig:
     * Anchors are positive from an IoU of 0.5.
     * The box loss is GIoU, averaged over positives, so it does not depend on how few of
       the samples are positive.
+
+    >>> pyramid().losses.box_loss
+    'giou'
     """
     return RPNConfig(
         anchors=AnchorConfig(sizes=(16, 32, 64, 128, 256), scales_per_octave=3),

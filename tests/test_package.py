@@ -129,6 +129,15 @@ def test_every_public_name_is_documented():
     assert not bare
 
 
+@pytest.mark.parametrize("module", [rpn_jax, presets])
+def test_every_function_of_the_core_has_an_example(module):
+    functions = inspect.getmembers(module, inspect.isfunction)
+    public = [value for name, value in functions if not name.startswith("_")]
+    docs = {value.__name__: inspect.getdoc(value) or "" for value in public}
+    assert docs
+    assert not [name for name, doc in docs.items() if ">>> " not in doc]
+
+
 def test_import_touches_no_edge_and_no_device_and_checks_shapes():
     code = (
         "import sys, rpn_jax; from jax._src import xla_bridge; "

@@ -23,6 +23,7 @@ MODULES = {
     "rpn_jax.models.interop": "Weights of other systems",
     "rpn_jax.data": "Data sets and batches",
     "rpn_jax.train": "Training",
+    "rpn_jax.distributed": "Many processes",
     "rpn_jax.predict": "A model and images to proposals",
     "rpn_jax.evaluate": "Recall, and files of proposals",
     "rpn_jax.anchor_report": "Do anchors fit a data set?",

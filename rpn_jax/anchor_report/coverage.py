@@ -54,6 +54,10 @@ def scaled(
         truth: the ground truth, in pixels of the original image.
         scale: `(y, x)` factors from the original to the resized image.
         padded_size: `(height, width)` of the resized image with its padding.
+
+    >>> from rpn_jax.data import Scenes
+    >>> scaled(Scenes().truth(0), (0.5, 0.5), (120, 160)).padded_size
+    (120, 160)
     """
     y, x = scale
     boxes = truth.boxes[~truth.is_ignored] * np.array([x, y, x, y], np.float32)

@@ -38,6 +38,9 @@ class AnchorConfig:
             image, `image_size // feature_shape`, as torchvision does at run time,
             instead of from `strides`. `make_anchors` does so when it gets an
             `image_size`.
+
+    >>> AnchorConfig(sizes=((8, 12), (32, 48)), strides=(8, 16)).anchors_per_cell
+    6
     """
 
     sizes: tuple[float | tuple[float, ...], ...] = (32, 64, 128, 256, 512)

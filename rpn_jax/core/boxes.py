@@ -110,6 +110,9 @@ def encode_boxes(
         One row of deltas per box. A delta that cannot be computed is 0: all four where
         a coordinate is not finite, and those along a side that is shorter than a
         millionth of a pixel.
+
+    >>> encode_boxes([[0.0, 0, 10, 10]], [[5.0, 0, 15, 10]]).tolist()
+    [[-0.5, 0.0, 0.0, 0.0]]
     """
     # Decide first what can be computed, then compute with safe numbers in place of the
     # rest: a `where` after the division would leave NaN in the gradient.
@@ -154,6 +157,9 @@ def decode_boxes(
     Returns:
         One box per row, always finite. A delta that is NaN, or whose result would
         exceed the range of float32, counts as 0.
+
+    >>> decode_boxes([[0.0, 0, 10, 10]], [[0.5, 0, 0, 0]]).tolist()
+    [[0.25, 0.0, 0.25, 0.0]]
     """
     anchors = finite_boxes(anchors)
     # Undo the weights. NaN becomes 0, and infinity the largest length.
@@ -185,6 +191,9 @@ def clip_boxes(
     Returns:
         Boxes with `x` in `[0, width - pixel_offset]` and `y` in
         `[0, height - pixel_offset]`. A coordinate that is NaN becomes 0.
+
+    >>> clip_boxes([[-5.0, 2.0, 30.0, 9.0]], [10.0, 20.0]).tolist()
+    [[0.0, 2.0, 20.0, 9.0]]
     """
     boxes = jnp.asarray(boxes, jnp.float32)
     height, width = (jnp.asarray(image_size[i], jnp.float32) for i in (0, 1))

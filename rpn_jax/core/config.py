@@ -42,6 +42,9 @@ class ProposalConfig:
             them from its `targets`.
         max_log_scale: upper limit of the decoded `dw` and `dh`; infinity for none.
         symmetric_log_scale: also limits `dw` and `dh` from below, as mmdetection does.
+
+    >>> ProposalConfig(train_post_nms_top_k=500).for_training().post_nms_top_k
+    500
     """
 
     pre_nms_top_k: int = 1000

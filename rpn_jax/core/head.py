@@ -25,6 +25,12 @@ class RPNHead(nnx.Module):
             by side: (background, object) if there are two.
         deltas: the 1x1 convolution for box deltas. The four channels of an anchor are
             side by side.
+
+    >>> head = nnx.eval_shape(lambda: RPNHead(4, 3, rngs=nnx.Rngs(0)))
+    >>> maps = [jax.ShapeDtypeStruct((2, 5, 6, 4), jnp.float32)]
+    >>> output = jax.eval_shape(lambda head, maps: head(maps), head, maps)
+    >>> output.logits.shape, output.deltas.shape
+    ((2, 90), (2, 90, 4))
     """
 
     @lenient

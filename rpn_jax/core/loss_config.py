@@ -75,6 +75,9 @@ class LossConfig:
         box_weight: factor of the box loss.
         delta_weights: factors that the deltas were encoded with; the IoU losses decode
             with them. An `RPNConfig` takes them from its `targets`.
+
+    >>> LossConfig(box_loss="giou", box_weight=2.0).normalizer
+    'batch'
     """
 
     objectness: Objectness = "label"

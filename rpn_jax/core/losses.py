@@ -76,6 +76,12 @@ def rpn_loss(
 
     Raises:
         ValueError: shapes disagree, or `anchors` are needed and missing.
+
+    >>> output = RPNOutput(jnp.zeros((1, 2)), jnp.zeros((1, 2, 4)))
+    >>> targets = Targets(jnp.array([[1, 0]]), jnp.ones((1, 2, 4)))
+    >>> losses = jax.jit(rpn_loss)(output, targets)
+    >>> round(float(losses.objectness), 3), round(float(losses.box), 3)
+    (0.693, 1.889)
     """
     logits = objectness_logits(output)
     _check_shapes(logits, output, targets)
@@ -107,6 +113,9 @@ def box_loss_weights(
 
     Returns:
         One row of four equal weights per anchor.
+
+    >>> box_loss_weights([1, 0, -1, 0]).inside[:, 0].tolist()
+    [1.0, 0.0, 0.0, 0.0]
     """
     labels = jnp.asarray(labels)
     images = labels.reshape(-1, labels.shape[-1])

@@ -24,6 +24,9 @@ class NMSResult(NamedTuple):
         indices: `[k]` rows of the boxes in the input, from the highest score down; 0 in
             the padding.
         valid: `[k]` which entries are boxes; the padding comes last.
+
+    >>> NMSResult(np.array([2, 0]), np.array([True, False])).indices.tolist()
+    [2, 0]
     """
 
     indices: Int[Array, " k"]

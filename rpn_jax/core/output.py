@@ -18,6 +18,10 @@ class RPNOutput(NamedTuple):
             background and one for object, in this order.
         deltas: `[b n 4]`, the shifts `(dx, dy)` and log scales `(dw, dh)` that
             `encode_boxes` defines.
+
+    >>> output = RPNOutput(logits=jnp.zeros((2, 9)), deltas=jnp.zeros((2, 9, 4)))
+    >>> output.deltas.shape
+    (2, 9, 4)
     """
 
     logits: Float[Array, "*b_n"] | Float[Array, "*b_n 2"]

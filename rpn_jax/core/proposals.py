@@ -98,6 +98,14 @@ def propose(
 
     Raises:
         ValueError: there are no anchors, or predictions for another number of them.
+
+    >>> output = RPNOutput(jnp.array([0.0, 2.0]), jnp.zeros((2, 4)))
+    >>> anchors = jnp.array([[0.0, 0, 8, 8], [20, 20, 28, 28]])
+    >>> size = jnp.array([32.0, 24.0])
+    >>> rules = ProposalConfig(per_level=False)
+    >>> found = jax.jit(lambda x: propose(x, anchors, size, config=rules))(output)
+    >>> found.boxes[found.valid].tolist()
+    [[20.0, 20.0, 24.0, 28.0], [0.0, 0.0, 8.0, 8.0]]
     """
     number = len(anchors)
     if output.deltas.shape[-2] != number or number == 0:

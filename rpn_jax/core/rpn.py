@@ -81,6 +81,17 @@ def compute_losses(
 
     Returns:
         The losses, and counts to log.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig, RPNHead, make_anchors
+    >>> def losses_of(key):
+    ...     head = RPNHead(4, 3, rngs=nnx.Rngs(0))
+    ...     boxes, valid = jnp.zeros((2, 5, 4)), jnp.zeros((2, 5), bool)
+    ...     maps = [jnp.zeros((2, 3, 4, 4))]
+    ...     grid = make_anchors(AnchorConfig(sizes=(32,), strides=(16,)), [(3, 4)])
+    ...     return compute_losses(head, key, maps, grid, boxes, valid).losses
+    >>> jax.eval_shape(losses_of, jax.random.key(0)).box.shape
+    ()
     """
     if image_index is None:
         image_index = jnp.arange(len(gt_boxes), dtype=jnp.int32)
@@ -132,6 +143,15 @@ def compute_proposals(
 
     Returns:
         A fixed number of boxes per image, and which of them are proposals.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig, RPNHead, make_anchors
+    >>> def proposals_of(maps):
+    ...     head = RPNHead(4, 3, rngs=nnx.Rngs(0))
+    ...     grid = make_anchors(AnchorConfig(sizes=(32,), strides=(16,)), [(3, 4)])
+    ...     return compute_proposals(head, [maps], grid, jnp.ones((2, 2)))
+    >>> jax.eval_shape(proposals_of, jnp.zeros((2, 3, 4, 4))).boxes.shape
+    (2, 1000, 4)
     """
     rules = config.proposals.for_training() if training else config.proposals
     output = jax.lax.stop_gradient(head(features))

@@ -81,6 +81,10 @@ def sample_anchors(
 
     Returns:
         The labels, with -1 for every anchor that was not sampled.
+
+    >>> labels = sample_anchors(jax.random.key(0), [1, 0, 0, 0, 0, -1], num_samples=3)
+    >>> labels.sum().item(), (labels == 0).sum().item()
+    (-2, 2)
     """
     config = TargetConfig(num_samples=num_samples, positive_fraction=positive_fraction)
     unused = jnp.zeros(len(labels), jnp.int32)

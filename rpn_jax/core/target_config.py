@@ -75,6 +75,10 @@ class TargetConfig:
             convention of py-faster-rcnn and jwyang.
         delta_weights: factors of the encoded `(dx, dy, dw, dh)`; `BBOX_REG_WEIGHTS` of
             detectron2.
+
+    >>> rules = TargetConfig(assigner="atss", negative_sampler="iou_balanced")
+    >>> rules.atss.top_k, rules.num_samples
+    (9, 256)
     """
 
     assigner: Assigner = "max_iou"

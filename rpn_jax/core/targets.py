@@ -85,6 +85,12 @@ def assign_targets(
     Raises:
         ValueError: `config` needs an `image_size`, an `AnchorGrid` or `predictions`,
             and got none.
+
+    >>> anchors = jnp.array([[0.0, 0, 8, 8], [20, 20, 28, 28]])
+    >>> boxes, valid = jnp.array([[0.0, 0, 8, 6]]), jnp.array([True])
+    >>> targets = jax.jit(assign_targets)(jax.random.key(0), anchors, boxes, valid)
+    >>> targets.labels.tolist(), targets.deltas[0, 1].item()
+    ([1, 0], -0.125)
     """
     index, (labels, deltas), _ = sample_targets(
         key,
@@ -122,6 +128,13 @@ def sample_targets(
 
     This form serves a head that predicts at the sampled anchors only, as `RPNHead.at`
     does. The arguments and the errors are those of `assign_targets`.
+
+    >>> anchors, boxes = jnp.zeros((999, 4)), jnp.ones((1, 4))
+    >>> samples = jax.eval_shape(
+    ...     lambda key: sample_targets(key, anchors, boxes, [True]), jax.random.key(0)
+    ... )
+    >>> samples.anchor_index.shape, samples.targets.deltas.shape
+    ((256,), (256, 4))
     """
     gt = split_ground_truth(gt_boxes, gt_valid, gt_ignore, config)
     samplers = (config.positive_sampler, config.negative_sampler)
@@ -167,6 +180,9 @@ def count_degenerate(
     Returns:
         Number of valid rows that are not finite, or do not have `x0 < x1` and
         `y0 < y1`.
+
+    >>> count_degenerate([[0.0, 0, 8, 6], [5, 5, 5, 9]], [True, True]).item()
+    1
     """
     return jnp.sum(jnp.asarray(gt_valid) & ~is_proper(gt_boxes), dtype=jnp.int32)
 

@@ -79,6 +79,10 @@ def num_gt_rows(source: ImageSource, config: PipelineConfig) -> int:
         `max_boxes`, or the largest number of boxes in an image, rounded up to a
         multiple of 8, but at most 400. A mosaic has four images, and pasted objects are
         further boxes.
+
+    >>> from rpn_jax.data import Scenes
+    >>> num_gt_rows(Scenes(), PipelineConfig(max_boxes=20))
+    20
     """
     if config.max_boxes is not None:
         return config.max_boxes

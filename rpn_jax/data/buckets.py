@@ -67,7 +67,12 @@ def fit_buckets(source: ImageSource, config: PipelineConfig) -> Buckets:
 def bucket_shapes(
     source: ImageSource, config: PipelineConfig
 ) -> tuple[tuple[int, int], ...]:
-    """Lists every `(height, width)` that the padded images of a batch can have."""
+    """Lists every `(height, width)` that the padded images of a batch can have.
+
+    >>> from rpn_jax.data import Scenes
+    >>> bucket_shapes(Scenes(num_images=4), PipelineConfig(min_side=96, max_side=128))
+    ((96, 128),)
+    """
     return fit_buckets(source, config).shapes
 
 

@@ -50,6 +50,9 @@ def split_categories(
 
     Raises:
         ValueError: a category is in both groups.
+
+    >>> split_categories({1: "cat", 2: "dog"}, train=None, test=["dog"]).seen
+    frozenset({1})
     """
     if train is None and test is None:
         return None

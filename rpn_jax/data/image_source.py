@@ -109,5 +109,10 @@ class ImageSource(Protocol):
 
 
 def is_endless(source: ImageSource) -> bool:
-    """Whether a source has an image for every row, so that no epoch ends."""
+    """Whether a source has an image for every row, so that no epoch ends.
+
+    >>> from rpn_jax.data import Scenes
+    >>> is_endless(Scenes()), is_endless(Scenes(num_images=5))
+    (True, False)
+    """
     return len(source) >= ENDLESS

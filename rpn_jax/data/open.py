@@ -39,6 +39,10 @@ def open_source(
 
     Raises:
         ValueError: `data` is none of these, or cannot be read.
+
+    >>> source = open_source("scenes", split="train")
+    >>> sorted(source.categories.values())
+    ['ellipse', 'polygon', 'rectangle', 'star', 'triangle']
     """
     if data == "scenes":
         if split in ("train", None):
@@ -60,6 +64,9 @@ def data_splits(data: str | pathlib.Path) -> tuple[str, ...]:
 
     Args:
         data: the data set, in any form that `open_source` takes.
+
+    >>> data_splits("scenes")
+    ('train', 'val')
     """
     if data == "scenes":
         return ("train", "val")

@@ -32,6 +32,10 @@ def steps_per_epoch(
 
     Raises:
         ValueError: the source is endless.
+
+    >>> from rpn_jax.data import Scenes
+    >>> steps_per_epoch(Scenes(num_images=10), PipelineConfig(), 4)
+    3
     """
     rows = _finite_rows(source, fit_buckets(source, config))
     return sum(-(-len(bucket) // batch_size) for bucket in rows)
@@ -71,6 +75,12 @@ def train_batches(
     Raises:
         ValueError: a number is out of range, or the batch cannot be divided evenly.
         ImageError: while iterating, if no image of a shape can be decoded.
+
+    >>> from rpn_jax.data import Scenes
+    >>> sizes = PipelineConfig(min_side=48, max_side=64)
+    >>> batches = train_batches(Scenes(size=(48, 64)), sizes, batch_size=2, seed=0)
+    >>> next(batches).images.shape
+    (2, 64, 64, 3)
     """
     if seed < 0 or start_step < 0:
         raise ValueError(
@@ -129,6 +139,12 @@ def eval_batches(
     Raises:
         ValueError: a number is out of range, the batch cannot be divided evenly, or
             the source is endless.
+
+    >>> from rpn_jax.data import Scenes
+    >>> sizes = PipelineConfig(min_side=48, max_side=64)
+    >>> scenes = Scenes(num_images=3, size=(48, 64))
+    >>> [batch.rows.tolist() for batch in eval_batches(scenes, sizes, batch_size=2)]
+    [[0, 1], [2, -1]]
     """
     # The rows of every batch and its shape are listed before anything is read.
     share = _share(batch_size, process_index, process_count)

@@ -42,6 +42,9 @@ class PipelineConfig:
         iou_crop: random crops of training images.
         mosaic: mosaics of four training images.
         copy_paste: objects of another image, pasted into training images.
+
+    >>> PipelineConfig(scale_jitter=(0.8, 1.25)).for_evaluation().scale_jitter
+    (1.0, 1.0)
     """
 
     min_side: int = 600

@@ -7,7 +7,11 @@ _EXAMPLES = 3  # number of files that a summary names per problem
 
 
 class Problem(enum.StrEnum):
-    """A problem, and the rule that the readers follow."""
+    """A problem, and the rule that the readers follow.
+
+    >>> Problem("box has inverted corners: corners are exchanged").name
+    'INVERTED_BOX'
+    """
 
     NO_NAME = "image has no file name or no valid id: image is left out"
     REPEATED_IMAGE = "image is listed again under the same id: repetition is left out"

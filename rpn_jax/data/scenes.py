@@ -22,6 +22,10 @@ class Scenes(ImageSource):
 
     Raises:
         ValueError: the seed is negative, or a number or size is too small.
+
+    >>> scenes = Scenes(num_images=2, size=(48, 64))
+    >>> len(scenes), scenes.pixels(0).shape
+    (2, (48, 64, 3))
     """
 
     def __init__(

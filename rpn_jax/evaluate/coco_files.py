@@ -25,6 +25,13 @@ def write_coco_results(
 
     Raises:
         ValueError: boxes or scores are not finite, or their numbers differ.
+
+    >>> import tempfile
+    >>> found = ImageProposals(7, np.array([[1.0, 2, 4, 6]]), np.array([0.5]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_coco_results(f"{folder}/found.json", [found])
+    ...     read_coco_results(f"{folder}/found.json")[0].boxes.tolist()
+    [[1.0, 2.0, 4.0, 6.0]]
     """
     with pathlib.Path(path).open("w", encoding="utf-8") as file:
         images = (checked(image, "write_coco_results") for image in proposals)

@@ -47,6 +47,14 @@ def evaluate(
     Raises:
         ValueError: an image comes twice or has no ground truth, or its boxes and scores
             are not finite or differ in number.
+
+    >>> from rpn_jax.data import Scenes
+    >>> truth = Scenes().truth(0)
+    >>> scores = np.ones(len(truth.boxes), np.float32)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, scores)
+    >>> report = evaluate([truth], [found])
+    >>> report.coco.average(100)
+    1.0
     """
     _check_images(truths, proposals)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)

@@ -119,6 +119,11 @@ def core_program(
 
     Raises:
         ValueError: the feature maps do not fit the anchors.
+
+    >>> anchors = AnchorConfig(sizes=(32,), strides=(16,))
+    >>> program = core_program(anchors, [(2, 3)], (32, 48))
+    >>> program.description.content, [x.shape for x in program.description.inputs]
+    ('core', [('b', 18), ('b', 18, 4), ('b', 2)])
     """
     height, width = map(int, image_shape)
     size = (height, width) if anchors.strides_from_image else None

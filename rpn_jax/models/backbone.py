@@ -101,6 +101,9 @@ def make_backbone(
 
     Raises:
         ValueError: there is no such backbone, or it has fewer stages than are frozen.
+
+    >>> nnx.eval_shape(lambda: make_backbone("tiny_fpn", rngs=nnx.Rngs(0))).strides
+    (4, 8, 16, 32, 64)
     """
     config = backbone_config(backbone)
     spec = config.spec

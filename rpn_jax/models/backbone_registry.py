@@ -91,6 +91,9 @@ def default_anchors(name: str) -> AnchorConfig:
         With a pyramid, one size per level, 8 strides, as in "Feature Pyramid Networks".
         With one level, all of these sizes on it, as in detectron2's C4. MobileNetV3's
         coarse pyramid has all of them on every level, as in torchvision.
+
+    >>> default_anchors("vgg16").anchors_per_cell
+    15
     """
     return backbone_spec(name).anchors
 

@@ -24,6 +24,11 @@ def draw_anchors(
         grid: the anchors.
         level: index of the level.
         cell: `(row, column)` of the cell; None takes the cell in the middle.
+
+    >>> from rpn_jax import AnchorConfig, make_anchors
+    >>> _, (ax,) = canvas.image_axes([np.zeros((48, 64, 3), np.uint8)], columns=1)
+    >>> grid = make_anchors(AnchorConfig(sizes=(24,), strides=(16,)), [(3, 4)])
+    >>> draw_anchors(ax, grid)
     """
     # A point marks the origin of each cell, and a larger one that of the chosen cell.
     chosen = grid.levels[level]

@@ -38,6 +38,9 @@ def new_figure(width: float, height: float) -> Figure:
     Args:
         width: width in inches.
         height: height in inches.
+
+    >>> new_figure(4.0, 3.0).get_size_inches().tolist()
+    [4.0, 3.0]
     """
     return Figure(figsize=(width, height), layout="constrained", dpi=120)
 
@@ -48,6 +51,10 @@ def image_axes(images: Sequence[Pixels], *, columns: int) -> tuple[Figure, list[
     Args:
         images: at least one image; their sizes may differ.
         columns: largest number of images beside each other.
+
+    >>> figure, axes = image_axes([np.zeros((40, 60, 3), np.uint8)], columns=1)
+    >>> len(axes)
+    1
     """
     # Rows have the height of an image of mean aspect, and a quarter of an inch for the
     # title. Places without an image stay blank. The bounds keep strips of images from
@@ -89,6 +96,9 @@ def draw_image(ax: Axes, image: Pixels) -> None:
     Args:
         ax: the axes to draw into.
         image: the image in RGB.
+
+    >>> figure = new_figure(4.0, 3.0)
+    >>> draw_image(figure.add_subplot(), np.zeros((40, 60, 3), np.uint8))
     """
     height, width = image.shape[:2]
     ax.imshow(image, extent=(0, width, height, 0), interpolation="antialiased")
@@ -120,6 +130,9 @@ def draw_boxes(
         alpha: opacity, from 0 (invisible) to 1 (opaque).
         cased: gives each line dark edges, so that it stands out on any image.
         label: the text in the legend; None adds no entry.
+
+    >>> _, (ax,) = image_axes([np.zeros((40, 60, 3), np.uint8)], columns=1)
+    >>> draw_boxes(ax, np.array([[5.0, 5, 20, 30]]), "red", label="an object")
     """
     # The columns are the corners in a circle, from the top left back to the top left.
     boxes = np.asarray(boxes)

@@ -75,6 +75,9 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Returns:
         For each line, the numbers by name, including `step`.
+
+    >>> read_metrics("no/such/file")
+    []
     """
     path = pathlib.Path(path)
     content = path.read_bytes() if path.exists() else b""

@@ -31,6 +31,9 @@ class OptimizerConfig:
         milestones: positions of the decays of `"step"`, as shares of all steps.
         decay_factor: factor of the learning rate at every milestone.
         clip_norm: largest norm of all gradients together; None does not clip.
+
+    >>> OptimizerConfig(name="sgd").momentum
+    0.9
     """
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"
@@ -66,6 +69,10 @@ def make_schedule(
 
     Returns:
         A function from the step, counted from 0, to the learning rate.
+
+    >>> schedule = make_schedule(OptimizerConfig(), 0.1, num_steps=10)
+    >>> float(schedule(10)) < float(schedule(9))
+    True
     """
     warmup = min(config.warmup_steps, num_steps // 2)
     rest = num_steps - warmup

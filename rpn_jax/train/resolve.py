@@ -26,6 +26,9 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
     Returns:
         The settings with a backbone, frozen stages, a batch size, an optimizer, a
         learning rate, a pipeline, the rules, and the system of the weights.
+
+    >>> resolve(TrainConfig(data="scenes")).backbone
+    'tiny_fpn'
     """
     config = with_parts(config)
     data, start = data_defaults(config), start_defaults(config)

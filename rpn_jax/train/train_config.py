@@ -112,6 +112,9 @@ class TrainConfig:
         pipeline: how images become batches. None resizes the shorter side to 240 pixels
             for scenes and to 480 for other data.
         rpn: settings of anchors, targets, losses and proposals; None uses `preset`.
+
+    >>> TrainConfig(data="photos.json", epochs=12).batch_size is None
+    True
     """
 
     data: str = "scenes"

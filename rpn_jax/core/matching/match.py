@@ -61,6 +61,12 @@ def match_anchors(
     Raises:
         ValueError: `config` needs an `image_size`, an `AnchorGrid` or `predictions`,
             and got none.
+
+    >>> anchors = jnp.array([[0.0, 0, 8, 8], [20, 20, 28, 28]])
+    >>> boxes, valid = jnp.array([[0.0, 0, 8, 6]]), jnp.array([True])
+    >>> matches = jax.jit(match_anchors)(anchors, boxes, valid)
+    >>> matches.labels.tolist(), matches.max_iou.tolist()
+    ([1, 0], [0.75, 0.0])
     """
     gt = split_ground_truth(gt_boxes, gt_valid, gt_ignore, config)
     return match(anchors, gt, image_size, predictions=predictions, config=config)

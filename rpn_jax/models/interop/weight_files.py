@@ -56,6 +56,13 @@ def read_tensors(path: str | pathlib.Path, part: str | None = None) -> Tensors:
 
     Raises:
         ValueError: there is no such file, it is damaged, or its format is not known.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "weights.npz"
+    ...     np.savez(path, bias=np.zeros(3))
+    ...     list(read_tensors(path))
+    ['bias']
     """
     return read_weight_file(path, part).tensors
 

@@ -24,6 +24,13 @@ def write_tensors(path: str | pathlib.Path, tensors: Mapping[str, np.ndarray]) -
 
     Raises:
         ValueError: the suffix is not known, or the format has no type for an array.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "weights.safetensors"
+    ...     write_tensors(path, {"bias": np.zeros(3)})
+    ...     path.exists()
+    True
     """
     path = pathlib.Path(path)
     if path.suffix not in SUFFIXES:
