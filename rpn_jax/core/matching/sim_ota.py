@@ -99,34 +99,18 @@ def match_sim_ota(
     rules, offset = config.sim_ota, config.pixel_offset
     places, exists = _places(anchors, config), is_proper(objects)
     number = is_kept.shape[0]
-    top_k = min(rules.candidate_top_k, number)
     loss = jnp.minimum(jax.nn.softplus(-predicted.logits), _LARGEST_LOSS)
-
-    def find(takes_part, box):
-        box, exists = box
-        in_box, in_center = places.depths(box, offset)
-        return takes_part | (exists & (in_box | in_center)), None
-
-    # Made from inputs: under `shard_map`, a scan's state has to vary like its results.
-    zero = jnp.zeros_like(objects[0, 0])
-    nowhere = jnp.full(number, zero > 0.0)
-    near = jax.lax.scan(find, nowhere, (objects, exists))[0] & is_kept
+    is_near = _near_some_box(places, objects, exists, offset) & is_kept
 
     def take(taken, box):
         row, box, exists = box
-        # What the anchors cost, and how many of them the box takes.
         in_box, in_center = places.depths(box, offset)
         iou = predicted.iou_with(box, offset)
         iou_loss = -jnp.log(iou + _EPSILON)
         cost = rules.objectness_weight * loss + rules.iou_weight * iou_loss
         cost += jnp.where(in_box & in_center, 0.0, _FAR_COST)
-        cost = jnp.where(near & exists, cost, _NO_COST)
-        best = jax.lax.top_k(jnp.where(near, iou, 0.0), top_k)[0]
-        count = jnp.maximum(jnp.sum(best).astype(jnp.int32), 1)
-        # Candidates beyond the count are put out of bounds, and dropped.
-        negative, index = jax.lax.top_k(-cost, top_k)
-        is_taken = jnp.arange(top_k, dtype=jnp.int32) < count
-        place = jnp.where(is_taken & (negative > -_NO_COST), index, number)
+        cost = jnp.where(is_near & exists, cost, _NO_COST)
+        place = _cheapest(cost, jnp.where(is_near, iou, 0.0), rules.candidate_top_k)
         is_cheaper = cost < taken.cost
         return _Taken(
             times=taken.times.at[place].add(1, mode="drop"),
@@ -136,13 +120,50 @@ def match_sim_ota(
             max_iou=jnp.maximum(jnp.where(is_kept, iou, 0.0), taken.max_iou),
         ), None
 
-    none = jnp.full(number, zero)
+    none = jnp.full(number, jnp.zeros_like(objects[0, 0]))
     no_row = none.astype(jnp.int32)
     taken = _Taken(no_row, no_row, none + _NO_COST, no_row, none)
     rows = jnp.arange(objects.shape[0], dtype=jnp.int32)
     taken = jax.lax.scan(take, taken, (rows, objects, exists))[0]
     row = jnp.where(taken.times > 1, taken.cheapest, taken.row)
     return positives_of_rows(row, taken.times > 0, is_kept, taken.max_iou)
+
+
+def _near_some_box(
+    places: _Places,
+    objects: Float[jax.Array, "m 4"],
+    exists: Bool[jax.Array, " m"],
+    pixel_offset: float,
+) -> Bool[jax.Array, " n"]:
+    """Which anchors have their centre in some box, or in its centre region."""
+
+    def find(takes_part, box):
+        box, exists = box
+        in_box, in_center = places.depths(box, pixel_offset)
+        return takes_part | (exists & (in_box | in_center)), None
+
+    # Made from inputs: under `shard_map`, a scan's state has to vary like its results.
+    nowhere = jnp.full(places.x.shape, jnp.zeros_like(objects[0, 0]) > 0.0)
+    return jax.lax.scan(find, nowhere, (objects, exists))[0]
+
+
+def _cheapest(
+    cost: Float[jax.Array, " n"], iou: Float[jax.Array, " n"], candidate_top_k: int
+) -> Int[jax.Array, " k"]:
+    """The anchors that a box takes; places of the other candidates are out of bounds.
+
+    Args:
+        cost: what each anchor costs.
+        iou: the IoU of each anchor with the box, 0 for those that do not take part.
+        candidate_top_k: how many of the highest IoUs count.
+    """
+    number = cost.shape[0]
+    top_k = min(candidate_top_k, number)
+    best = jax.lax.top_k(iou, top_k)[0]
+    count = jnp.maximum(jnp.sum(best).astype(jnp.int32), 1)
+    negative, index = jax.lax.top_k(-cost, top_k)
+    is_taken = jnp.arange(top_k, dtype=jnp.int32) < count
+    return jnp.where(is_taken & (negative > -_NO_COST), index, number)
 
 
 def _places(anchors: AnchorGrid, config: TargetConfig) -> _Places:
