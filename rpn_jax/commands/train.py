@@ -1,15 +1,17 @@
 """`rpn-jax train`: trains a network on a data set and measures its recall."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
 from ..data import split_categories
 from ..distributed import exit_on_sigterm, stop_on_sigterm
-from ..train import Run
+from ..train import Run, TrainConfig
 from . import flags
 from .artifacts import write_evaluation
 from .pictures import draw_labels, draw_losses
+from .seeds import Outcome, train_seeds
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -22,21 +24,34 @@ def main(arguments: Sequence[str]) -> str:
         The recall as a table, and the folder of the results. After SIGTERM it is how
         to go on.
     """
+    config = flags.parse_training(arguments)
+    if config.seeds > 1:
+        return train_seeds(config, functools.partial(_make_run, skips_finished=True))
+    return _make_run(config).text
+
+
+def _make_run(config: TrainConfig, *, skips_finished: bool = False) -> Outcome:
+    """Trains and evaluates, unless that is to be skipped because it was done before."""
     with stop_on_sigterm() as is_stopped:
-        run = Run(flags.parse_training(arguments))
+        run = Run(config)
+        is_evaluated = (run.folder.path / "recall.json").exists()
+        if skips_finished and run.is_finished and is_evaluated:
+            run.close()
+            return Outcome("", is_finished=True)
         _train(run, is_stopped)
         if is_stopped():
             run.close()
             saved = ", which is saved" if run.step else ""
-            return (
+            text = (
                 f"SIGTERM ended the run after step {run.step} of {run.num_steps}"
                 f"{saved}. The same command with --resume goes on from there."
             )
+            return Outcome(text, is_finished=False)
     with exit_on_sigterm(
         f"SIGTERM ended the evaluation. All steps are saved in {run.folder.path}; "
         "`rpn-jax evaluate` measures the recall."
     ):
-        return _evaluate(run)
+        return Outcome(_evaluate(run), is_finished=True)
 
 
 def _train(run: Run, is_stopped: Callable[[], bool]) -> None:

@@ -67,8 +67,13 @@ class Run:
         Raises:
             ValueError: the data cannot be read, the batch cannot be spread over the
                 devices, or the folder holds another run, or one that is not to be
-                resumed.
+                resumed. Or `config.seeds` asks for several runs.
         """
+        if config.seeds != 1:
+            raise ValueError(
+                f"Run needs seeds=1, got {config.seeds}. Make a Run for each seed, as "
+                "`rpn-jax train --seeds` does."
+            )
         self._mesh = make_mesh()
         # The only time that a run reads its pretrained weights.
         weights = _read_weights(config)
@@ -111,6 +116,11 @@ class Run:
         return int(self._state.step)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether no step is left, because all were made or patience ran out."""
+        return self.step >= self.num_steps or self._is_over()
+
+    @property
     def model(self) -> RPN:
         """A copy of the model with its current parameters, averaged if `ema` is set.
 
@@ -144,7 +154,7 @@ class Run:
                 were not finite.
         """
         config, first = self.config, self.step
-        if self._is_over():
+        if self.is_finished:
             return
         programs = self._compile()
         if is_stopped():
