@@ -4,12 +4,14 @@ import functools
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import quality_reference, reference
 
-from rpn_jax import LossConfig, RPNOutput, Targets, rpn_loss
+from rpn_jax import LossConfig, RPNOutput, Targets, encode_boxes, rpn_loss
 from rpn_jax.core.loss_terms import masked_losses
+from rpn_jax.core.matching.centerness import centerness as assigned_centerness
 from rpn_jax.core.quality import centerness, predicted_iou, quality_targets
 from rpn_jax.core.quality_losses import quality_focal_loss, varifocal_loss
 
@@ -245,6 +247,20 @@ def test_losses_and_gradients_are_those_of_mmdetection(name):
     np.testing.assert_allclose(found, values, rtol=1e-4)
     gradient = pullback(np.ones_like(LOGITS))[0]
     np.testing.assert_allclose(gradient, slopes, rtol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_centerness_of_deltas_is_that_of_the_rule_that_assigns_by_it(offset):
+    rng = np.random.default_rng(3)
+    start = rng.uniform(0, 25, (2, 64, 2))
+    boxes = np.concatenate([start, start + rng.uniform(10, 60, (2, 64, 2))], axis=2)
+    anchors, objects = jnp.asarray(boxes, jnp.float32)
+    weights = (10.0, 10.0, 5.0, 5.0)
+    deltas = encode_boxes(objects, anchors, weights=weights, pixel_offset=offset)
+    by_rule = assigned_centerness(anchors, objects, jnp.arange(64), offset)
+    found = centerness(deltas, weights=weights)
+    assert 10 < (np.asarray(found) > 0.0).sum() < 60  # inside and outside
+    np.testing.assert_allclose(found, by_rule, atol=1e-5)
 
 
 def test_centerness_is_that_of_oln():
