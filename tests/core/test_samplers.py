@@ -90,11 +90,15 @@ def test_the_hardest_are_those_of_highest_loss():
         np.testing.assert_array_equal(chosen, hardest)
 
 
-def test_boxes_share_positives_equally_and_the_rest_is_uniform():
+@pytest.mark.parametrize("available", [(20, 8, 3, 2), (20, 9, 8, 7), (29, 4, 2, 1)])
+def test_boxes_share_positives_equally_and_the_rest_is_uniform(available):
     """Loops of `InstanceBalancedPosSampler`: shares first, then whatever fits."""
     matches, logits = make_matches(3)
-    rows = matches.gt_index[matches.labels == 1]
-    available = np.bincount(rows, minlength=BOXES)
+    rng, available = np.random.default_rng(4), np.array(available)
+    anchors = rng.permutation(NUMBER)[: available.sum()]
+    matches.labels[:] = rng.choice([-1, 0], NUMBER)
+    matches.labels[anchors] = 1
+    matches.gt_index[anchors] = np.repeat(np.arange(BOXES), available)
     share = round(POSITIVES / int((available > 0).sum())) + 1
     first = np.minimum(available, share)
     counts = np.array(
