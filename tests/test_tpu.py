@@ -12,19 +12,26 @@ import sys
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "tpu_compile.py"
+SCRIPTS = pathlib.Path(__file__).parents[1] / "benchmarks"
 IMAGE, ANCHORS, BOXES = (256, 320), 20_460, 100
 
 
-def compile_for_tpu(program):
-    """In a process of its own, because libtpu is one that a failed check would end."""
+def run_script(name, *arguments):
+    """What a benchmark prints; libtpu ends a process in which a check of it fails."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed: pip install libtpu")
+    command = [sys.executable, SCRIPTS / name, *arguments]
+    done = subprocess.run(
+        list(map(str, command)), check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def compile_for_tpu(program):
     sizes = ["--image", *IMAGE, "--boxes", BOXES, "--channels", 24, "--chips", 8]
-    arguments = [SCRIPT, "--json", "--programs", program, *sizes]
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return json.loads(
+        run_script("tpu_compile.py", "--json", "--programs", program, *sizes)
+    )
 
 
 def test_training_step_stores_nothing_of_size_anchors_times_boxes():
@@ -38,3 +45,13 @@ def test_training_step_stores_nothing_of_size_anchors_times_boxes():
 def test_a_stored_matrix_would_be_seen():
     report = compile_for_tpu("dense")
     assert math.prod(report["largest"]) == ANCHORS * BOXES
+
+
+def test_suppression_on_several_chips_needs_no_message_between_them():
+    lines = run_script("nms.py", "--tpu").splitlines()
+    reports = [json.loads(line) for line in lines]
+    assert [report["shape"] for report in reports] == [[12_000], [16, 5, 2000]]
+    for report in reports:
+        assert report["temp_bytes"] < 8 * 2**20
+        assert report["loops"] == 1
+        assert report["collectives"] == []

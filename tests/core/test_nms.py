@@ -1,12 +1,7 @@
 """Non-maximum suppression, in the forms of all platforms, beside a loop in NumPy."""
 
 import functools
-import importlib.util
 import inspect
-import json
-import pathlib
-import subprocess
-import sys
 
 import chex
 import jax
@@ -425,21 +420,6 @@ def test_memory_stays_below_that_of_a_matrix_of_pairs(keep):
     function = functools.partial(nms, iou_threshold=0.7, max_outputs=2000)
     compiled = jax.jit(function).lower(*arguments).compile()
     assert temporary_bytes(compiled) < 8 * 2**20
-
-
-def test_compiles_for_tpus_that_need_not_talk_to_each_other():
-    """In a process of its own, because libtpu is one that a failed check would end."""
-    if importlib.util.find_spec("libtpu") is None:
-        pytest.skip("libtpu is not installed: pip install libtpu")
-    script = pathlib.Path(__file__).parents[2] / "benchmarks" / "nms.py"
-    command = [sys.executable, str(script), "--tpu"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    reports = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [report["shape"] for report in reports] == [[12_000], [16, 5, 2000]]
-    for report in reports:
-        assert report["temp_bytes"] < 8 * 2**20
-        assert report["loops"] == 1
-        assert report["collectives"] == []
 
 
 def test_scores_one_unit_in_the_last_place_apart_are_ranked():
