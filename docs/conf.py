@@ -35,6 +35,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:(class|data)", ".*"), ("py:obj", r"(?!rpn_jax\.).*")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autoclass_content = "both"
 autodoc_default_options = {"members": True, "undoc-members": False}
 napoleon_attr_annotations = False
 napoleon_use_ivar = True
@@ -43,6 +44,8 @@ python_maximum_signature_line_length = 72
 default_role = "name"
 
 html_theme = "furo"
+html_show_copyright = False
+pygments_dark_style = "github-dark"
 html_title = f"rpn_jax {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]

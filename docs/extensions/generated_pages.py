@@ -6,8 +6,8 @@ include, and `notebooks` a copy of the notebooks. Git ignores all three.
 
 import importlib
 import inspect
+import json
 import pathlib
-import shutil
 import types
 
 from sphinx.application import Sphinx
@@ -91,6 +91,12 @@ def repairs() -> str:
     return "\n".join(["| name | problem | rule |", "|---|---|---|", *rows, ""])
 
 
+def notebook(path: pathlib.Path) -> str:
+    """A notebook without its first cell, which installs the package on Colab."""
+    content = json.loads(path.read_text())
+    return json.dumps(content | {"cells": content["cells"][1:]})
+
+
 def write_pages(app: Sphinx) -> None:
     """Writes all pages into the source folder, touching only what changes."""
     docs = pathlib.Path(app.srcdir)
@@ -99,9 +105,8 @@ def write_pages(app: Sphinx) -> None:
     _write(docs / "api/index.md", api_index())
     _write(docs / "generated/presets.md", preset_settings())
     _write(docs / "generated/repairs.md", repairs())
-    (docs / "notebooks").mkdir(exist_ok=True)
-    for notebook in (docs.parent / "notebooks").glob("*.ipynb"):
-        shutil.copy2(notebook, docs / "notebooks")
+    for path in (docs.parent / "notebooks").glob("*.ipynb"):
+        _write(docs / "notebooks" / path.name, notebook(path))
 
 
 def _write(path: pathlib.Path, text: str) -> None:

@@ -1,8 +1,10 @@
 """How docstrings are read: single backticks are code, and a link to what they name."""
 
+import inspect
 import re
 
 from docutils import nodes
+from flax import nnx
 from sphinx.application import Sphinx
 from sphinx.domains.python import PyXRefRole
 
@@ -18,12 +20,23 @@ def name_role(role, rawtext, text, lineno, inliner, options=None, content=()):
 
 
 def skip_field(app, what, name, member, skip, options):
-    """Leaves out the fields of a `NamedTuple`, which its docstring lists already."""
-    return True if type(member).__name__ == "_tuplegetter" else None
+    """Leaves out fields and their defaults, which signature and docstring list."""
+    is_kept = inspect.isroutine(member) or isinstance(member, property)
+    return None if is_kept else True
+
+
+def signature_of_module(app, what, name, obj, options, signature, annotation):
+    """The arguments of the constructor, which the metaclass of Flax hides."""
+    if what == "class" and issubclass(obj, nnx.Module):
+        own = list(inspect.signature(obj.__init__).parameters.values())[1:]
+        bare = [x.replace(annotation=inspect.Parameter.empty) for x in own]
+        return str(inspect.Signature(bare)), None
+    return None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Registers the role `name`, the default one, and which members are left out."""
+    """Registers the role `name`, the default one, and what autodoc shows."""
     app.add_role("name", name_role)
     app.connect("autodoc-skip-member", skip_field)
+    app.connect("autodoc-process-signature", signature_of_module)
     return {"parallel_read_safe": True}
