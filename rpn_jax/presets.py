@@ -257,6 +257,9 @@ def cascade_rpn() -> RPNConfig:
     * The first stage learns from at most `num_samples` positives of an image. The
       original takes all.
     * Proposals are suppressed within each level.
+
+    >>> cascade_rpn().head
+    'cascade'
     """
     return RPNConfig(
         head="cascade",
