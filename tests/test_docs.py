@@ -223,6 +223,16 @@ def test_the_readme_is_short():
     assert len(prose.split()) <= 1100
 
 
+def test_names_beside_those_of_other_systems_exist():
+    sections = re.split(r"^### .*?`(\w+)`$", PAGES["from_pytorch"], flags=re.M)[1:]
+    settings = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert len(settings) == 4
+    for name, table in settings.items():
+        fields = re.findall(r"^\| `(\w+)` \|", table.split("\n## ")[0], re.M)
+        assert fields
+        assert not [x for x in fields if not hasattr(getattr(rpn_jax, name), x)]
+
+
 def test_links_between_documents_have_targets():
     """Pages are checked by Sphinx as well; this is for those that a site leaves out."""
     for page in ("README", "CONTRIBUTING"):
