@@ -361,7 +361,7 @@ class StoppedRun:
     num_steps, best = 5, None
     stops_after = 3
 
-    def __init__(self, _):
+    def __init__(self, *_):
         self.step, self.model = 0, None
         self.folder = types.SimpleNamespace(path=pathlib.Path("runs/stopped"))
         self.sources = types.SimpleNamespace(train=None, val=Scenes(1, 1))

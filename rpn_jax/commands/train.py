@@ -8,6 +8,7 @@ from tqdm import tqdm
 from ..data import split_categories
 from ..distributed import exit_on_sigterm, stop_on_sigterm
 from ..train import Run, TrainConfig
+from ..train.programs import Programs
 from . import flags
 from .artifacts import write_evaluation
 from .pictures import draw_labels, draw_losses
@@ -26,16 +27,22 @@ def main(arguments: Sequence[str]) -> str:
     """
     config = flags.parse_training(arguments)
     if config.seeds > 1:
-        return train_seeds(config, functools.partial(_make_run, skips_finished=True))
+        return train_seeds(config, functools.partial(_make_run, shared=Programs()))
     return _make_run(config).text
 
 
-def _make_run(config: TrainConfig, *, skips_finished: bool = False) -> Outcome:
-    """Trains and evaluates, unless that is to be skipped because it was done before."""
+def _make_run(config: TrainConfig, *, shared: Programs | None = None) -> Outcome:
+    """Trains and evaluates.
+
+    Args:
+        config: the settings.
+        shared: the compiled steps of several runs, each of which is skipped if it was
+            finished before. None makes a single run, which is always evaluated.
+    """
     with stop_on_sigterm() as is_stopped:
-        run = Run(config)
+        run = Run(config, shared)
         is_evaluated = (run.folder.path / "recall.json").exists()
-        if skips_finished and run.is_finished and is_evaluated:
+        if shared is not None and run.is_finished and is_evaluated:
             run.close()
             return Outcome("", is_finished=True)
         _train(run, is_stopped)

@@ -1,45 +1,93 @@
 """The step of a run as compiled programs, one for each shape of a batch."""
 
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable
+
 import jax
 import numpy as np
-from jax.sharding import Mesh
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..data import ImageSource, PipelineConfig, bucket_shapes, num_gt_rows
+from ..core._typing import PRNGKey
+from ..data import ImageSource, bucket_shapes, num_gt_rows
 from ..devices import TrainBatch, put_batch
-from .step import Step, TrainState
+from .step import Step, StepMetrics, TrainState, make_train_step
+from .train_config import ResolvedConfig
+
+KeyedStep = Callable[[PRNGKey, TrainState, TrainBatch], tuple[TrainState, StepMetrics]]
 
 
-def compile_steps(
-    step: Step,
-    state: TrainState,
-    source: ImageSource,
-    pipeline: PipelineConfig,
-    *,
-    batch_size: int,
-    mesh: Mesh,
-) -> dict[tuple[int, ...], Step]:
-    """Compiles a step for every shape of a batch, before training starts.
+class Programs:
+    """Compiled steps, which runs share that differ in their seed alone."""
 
-    Args:
-        step: the function, from `make_train_step`. Its programs reuse the memory of the
-            state that they are given.
-        state: the state of the run, for its shapes and shardings.
-        source: the images to train on.
-        pipeline: how images become batches.
-        batch_size: images per step, over all devices.
-        mesh: the devices.
+    def __init__(self) -> None:
+        """Starts without any program."""
+        self._known: dict[Hashable, KeyedStep] = {}
 
-    Returns:
-        The programs by height and width of the images.
-    """
-    rows, share = num_gt_rows(source, pipeline), batch_size // jax.process_count()
-    programs = {}
-    for shape in bucket_shapes(source, pipeline):
-        # An empty batch of each bucket's shape is enough for compiling, and donation
-        # lets XLA reuse the memory of the old state.
-        like = put_batch(_empty_batch(share, shape, rows), mesh)
-        programs[shape] = jax.jit(step, donate_argnums=0).lower(state, like).compile()
-    return programs
+    def compile_steps(
+        self,
+        graphdef: nnx.GraphDef,
+        optimizer: optax.GradientTransformation,
+        state: TrainState,
+        source: ImageSource,
+        *,
+        config: ResolvedConfig,
+        num_steps: int,
+        mesh: Mesh,
+    ) -> dict[tuple[int, ...], Step]:
+        """Compiles a step for every shape of a batch, unless it is known already.
+
+        Args:
+            graphdef: the definition of the model, from `init_state`.
+            optimizer: the optimizer that `config` and `num_steps` describe.
+            state: the state of the run, for its shapes and shardings. The programs
+                reuse the memory of the state that they are given.
+            source: the images to train on.
+            config: the settings of the run.
+            num_steps: number of steps, which decides the learning rates.
+            mesh: the devices.
+
+        Returns:
+            The programs of the run by height and width of the images.
+        """
+        rows = num_gt_rows(source, config.pipeline)
+        share = config.batch_size // jax.process_count()
+        # The key is an argument, so that the program does not depend on the seed.
+        key = jax.random.key(config.seed)
+        key = jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
+        settings = dataclasses.replace(config, seed=0, out="", resume=False)
+        step = _keyed_step(graphdef, optimizer, config)
+        programs: dict[tuple[int, ...], Step] = {}
+        for shape in bucket_shapes(source, config.pipeline):
+            what = (settings, graphdef, num_steps, mesh, shape, rows)
+            if what not in self._known:
+                # An empty batch of each bucket's shape is enough for compiling, and
+                # donation lets XLA reuse the memory of the old state.
+                like = put_batch(_empty_batch(share, shape, rows), mesh)
+                lowered = jax.jit(step, donate_argnums=1).lower(key, state, like)
+                self._known[what] = lowered.compile()
+            programs[shape] = functools.partial(self._known[what], key)
+        return programs
+
+
+def _keyed_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    config: ResolvedConfig,
+) -> KeyedStep:
+    """The step as a function of a key, a state and a batch."""
+
+    def step(
+        key: PRNGKey, state: TrainState, batch: TrainBatch
+    ) -> tuple[TrainState, StepMetrics]:
+        of_key = make_train_step(
+            graphdef, optimizer, key, config=config.rpn, accumulate=config.accumulate
+        )
+        return of_key(state, batch)
+
+    return step
 
 
 def _empty_batch(size: int, shape: tuple[int, int], rows: int) -> TrainBatch:

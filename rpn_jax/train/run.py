@@ -21,12 +21,12 @@ from .data_settings import count_steps, set_ignore_rule
 from .metrics_log import MetricsLog
 from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
-from .programs import compile_steps
+from .programs import Programs
 from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
 from .run_folder import RunFolder
 from .splits import open_sources
-from .step import Step, TrainState, init_state, make_train_step
+from .step import Step, TrainState, init_state
 from .train_config import ResolvedConfig, TrainConfig
 from .validation import Validation, measure
 
@@ -58,11 +58,13 @@ class Run:
         num_steps: number of steps of the whole run.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, programs: Programs | None = None) -> None:
         """Opens the data, makes the model, and restores the newest checkpoint.
 
         Args:
             config: the settings.
+            programs: the compiled steps of other runs. This run takes those that fit,
+                and adds its own. None compiles all.
 
         Raises:
             ValueError: the data cannot be read, the batch cannot be spread over the
@@ -74,7 +76,7 @@ class Run:
                 f"Run needs seeds=1, got {config.seeds}. Make a Run for each seed, as "
                 "`rpn-jax train --seeds` does."
             )
-        self._mesh = make_mesh()
+        self._mesh, self._programs = make_mesh(), programs or Programs()
         # The only time that a run reads its pretrained weights.
         weights = _read_weights(config)
         resolved = resolve(config, weights)
@@ -238,19 +240,13 @@ class Run:
 
     def _compile(self) -> dict[tuple[int, ...], Step]:
         """Compiles the step for every shape of a batch, before training starts."""
-        step = make_train_step(
+        return self._programs.compile_steps(
             self._graphdef,
             self._optimizer,
-            jax.random.key(self.config.seed),
-            config=self.config.rpn,
-            accumulate=self.config.accumulate,
-        )
-        return compile_steps(
-            step,
             self._state,
             self.sources.train,
-            self.config.pipeline,
-            batch_size=self.config.batch_size,
+            config=self.config,
+            num_steps=self.num_steps,
             mesh=self._mesh,
         )
 

@@ -19,7 +19,7 @@ class CountedRun:
     made = []
     stops_in = None
 
-    def __init__(self, config):
+    def __init__(self, config, programs):
         self.config, self.num_steps, self.best, self.model = config, STEPS, None, None
         self.folder = types.SimpleNamespace(path=pathlib.Path(config.out))
         self.sources = types.SimpleNamespace(train=None, val=Scenes(1, 1))
