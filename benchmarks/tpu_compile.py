@@ -12,6 +12,8 @@ These programs are compiled:
 * `loss` adds the two losses and their gradients with respect to the predictions.
 * `step` is `compute_losses` with gradients of the head's weights and of the features.
 * `step_everywhere` is `step` with a prediction at every anchor.
+* `step_cascade` is `step` for a `CascadeHead`, whose anchors each image moves, and
+  `predict_cascade` are its predictions at all anchors.
 * `dense` is what the others avoid: labels from the matrix of all overlaps.
 
 Each is compiled for one chip with all images, and for several chips that share them.
@@ -50,6 +52,7 @@ import rpn_jax
 from rpn_jax import presets
 
 CONFIG = presets.torchvision_fpn()
+CASCADE = presets.cascade_rpn()
 TARGETS = {
     "assign": CONFIG.targets,
     **{
@@ -65,7 +68,8 @@ TARGETS = {
         CONFIG.targets, positive_sampler="hardest", negative_sampler="hardest"
     ),
 }
-PROGRAMS = (*TARGETS, "loss", "step", "step_everywhere", "dense")
+STEPS = ("step", "step_everywhere", "step_cascade", "predict_cascade")
+PROGRAMS = (*TARGETS, "loss", *STEPS, "dense")
 TITLES = (
     *("program", "chips", "arguments MiB", "results MiB", "temporaries MiB"),
     *("largest array", "collectives", "in loops", "seconds"),
@@ -222,24 +226,35 @@ def make_program(name: str, sizes: Sizes) -> Program:
 
         return Program(loss, key, (predictions, truth))
 
-    graphdef, params = nnx.split(nnx.eval_shape(lambda: _head(sizes)), nnx.Param)
+    return _step(name, sizes, key, truth)
 
-    def step(shared, images):
+
+def _step(name: str, sizes: Sizes, key: Any, truth: Any) -> Program:
+    """One of `STEPS`, with a head."""
+    config = CASCADE if name.endswith("cascade") else CONFIG
+    anchors = rpn_jax.make_anchors(config.anchors, sizes.feature_shapes)
+    make_head = functools.partial(_head, sizes, config)
+    graphdef, params = nnx.split(nnx.eval_shape(make_head), nnx.Param)
+
+    def total(params, features, key, truth):
+        head = nnx.merge(graphdef, params)
+        if name == "step_everywhere":
+            return _loss(head(features), anchors, key, truth)
+        return rpn_jax.compute_losses(
+            head, key, features, anchors, *truth, config=config
+        ).losses.total
+
+    def run(shared, images):
         params, key = shared
         features, truth = images
+        if name == "predict_cascade":
+            return nnx.merge(graphdef, params)(features)
+        return jax.value_and_grad(total, (0, 1))(params, features, key, truth)
 
-        def total(params, features):
-            head = nnx.merge(graphdef, params)
-            if name == "step_everywhere":
-                return _loss(head(features), anchors, key, truth)
-            return rpn_jax.compute_losses(
-                head, key, features, anchors, *truth, config=CONFIG
-            ).losses.total
-
-        return jax.value_and_grad(total, (0, 1))(params, features)
-
-    features = [_array(b, h, w, sizes.channels) for h, w in sizes.feature_shapes]
-    return Program(step, (params, key), (features, truth))
+    features = [
+        _array(sizes.batch, h, w, sizes.channels) for h, w in sizes.feature_shapes
+    ]
+    return Program(run, (params, key), (features, truth))
 
 
 def largest_array(text: str, *, without: int) -> tuple[int, ...]:
@@ -286,9 +301,13 @@ def count_collectives(text: str) -> tuple[int, collections.Counter[str]]:
     return in_loops.total(), _collectives(computations, computations)
 
 
-def _head(sizes: Sizes) -> rpn_jax.RPNHead:
-    anchors_per_cell = CONFIG.anchors.anchors_per_cell
-    return rpn_jax.RPNHead(sizes.channels, anchors_per_cell, rngs=nnx.Rngs(0))
+def _head(
+    sizes: Sizes, config: rpn_jax.RPNConfig
+) -> rpn_jax.RPNHead | rpn_jax.CascadeHead:
+    if config.head == "cascade":
+        return rpn_jax.CascadeHead(sizes.channels, config.anchors, rngs=nnx.Rngs(0))
+    number = config.anchors.anchors_per_cell
+    return rpn_jax.RPNHead(sizes.channels, number, rngs=nnx.Rngs(0))
 
 
 def _assign(

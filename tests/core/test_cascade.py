@@ -101,15 +101,23 @@ def test_losses_equal_their_parts_in_value_and_gradient(assigner):
 
 
 def test_proposals_lie_in_the_image_and_follow_both_stages():
-    proposals = jax.jit(
-        lambda head, x: rpn_jax.compute_proposals(head, x, GRID, SIZES, config=CONFIG)
-    )(HEAD, FEATURES)
-    output = HEAD(FEATURES)
-    boxes = jax.vmap(rpn_jax.decode_boxes, in_axes=(0, None))(output.deltas, GRID.boxes)
-    for i in range(3):
-        best = np.asarray(output.logits[i]).argmax()
-        clipped = rpn_jax.clip_boxes(boxes[i], SIZES[i])
-        np.testing.assert_allclose(proposals.boxes[i, 0], clipped[best], atol=1e-3)
+    @jax.jit
+    def predict(head, features):
+        first = head.first(features)
+        decode = jax.vmap(rpn_jax.decode_boxes)
+        second = head.everywhere(first, GRID)
+        boxes = decode(second.deltas, first.moved(GRID))
+        return (
+            second.logits,
+            boxes,
+            rpn_jax.compute_proposals(head, features, GRID, SIZES, config=CONFIG),
+        )
+
+    logits, boxes, proposals = jax.tree.map(np.asarray, predict(HEAD, FEATURES))
+    for i, best in enumerate(logits.argmax(axis=1)):
+        limits = SIZES[i][[1, 0, 1, 0]]
+        clipped = np.clip(boxes[i, best], 0, limits)
+        np.testing.assert_allclose(proposals.boxes[i, 0], clipped, atol=1e-3)
         assert proposals.valid[i].any()
 
 
