@@ -45,6 +45,13 @@ def put_batch(batch: Any, mesh: Mesh) -> TrainBatch:
 
     Returns:
         The global batch, which joins the images of all processes.
+
+    >>> from rpn_jax.data import PipelineConfig, Scenes, train_batches
+    >>> sizes = PipelineConfig(min_side=48, max_side=64)
+    >>> source, mesh = Scenes(size=(48, 64)), make_mesh()
+    >>> batch = next(train_batches(source, sizes, batch_size=mesh.size, seed=0))
+    >>> put_batch(batch, mesh).images.shape[1:]
+    (64, 64, 3)
     """
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     local = TrainBatch(*(getattr(batch, name) for name in TrainBatch._fields))

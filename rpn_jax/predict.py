@@ -112,6 +112,10 @@ def prepare(pixels: UInt8[np.ndarray, "_ _ 3"], system: str) -> Prepared:
     Args:
         pixels: the original image.
         system: name in `SYSTEMS`.
+
+    >>> image = prepare(np.zeros((40, 60, 3), np.uint8), "torchvision")
+    >>> image.pixels.shape, image.scale.tolist()
+    ((800, 1216, 3), [20.0, 20.0])
     """
     original = pixels.shape[:2]
     height, width = resized_size(system, *original)

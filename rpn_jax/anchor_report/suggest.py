@@ -57,6 +57,10 @@ def suggest_anchors(
         different shapes than there are sizes, or if too few sizes are candidates.
         The search ignores how `rounding` moves corners, so measure the result, as
         `inspect_anchors` does.
+
+    >>> from rpn_jax.anchor_report import ImageBoxes
+    >>> suggest_anchors([], AnchorConfig()) is None
+    True
     """
     placed = place_boxes(images, _MAX_BOXES)
     given = np.sort(np.concatenate(config.level_sizes)), np.array(config.aspect_ratios)

@@ -68,6 +68,10 @@ class AnchorGrid:
 
     Attributes:
         levels: the feature maps, in the order of the head's outputs.
+
+    >>> from rpn_jax import AnchorConfig, make_anchors
+    >>> len(make_anchors(AnchorConfig(sizes=(32,), strides=(16,)), [(2, 3)]))
+    18
     """
 
     levels: tuple[AnchorLevel, ...]

@@ -26,6 +26,9 @@ class RPNLosses(NamedTuple):
     Attributes:
         objectness: loss of telling objects from background; `rpn_loss_cls` of jwyang.
         box: loss of the positives' deltas; `rpn_loss_box` of jwyang.
+
+    >>> RPNLosses(objectness=jnp.array(0.5), box=jnp.array(0.25)).total.item()
+    0.75
     """
 
     objectness: Float[jax.Array, ""]

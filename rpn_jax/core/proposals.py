@@ -30,6 +30,10 @@ class Proposals(NamedTuple):
         boxes: `[b k 4]` boxes `(x0, y0, x1, y1)` inside the image; zeros in padding.
         scores: `[b k]` probability of being an object, in `[0, 1]`; 0 in padding.
         valid: `[b k]` which rows are proposals; padding comes last.
+
+    >>> found = Proposals(np.ones((2, 4)), np.array([0.9, 0]), np.array([True, False]))
+    >>> found.scores[found.valid].tolist()
+    [0.9]
     """
 
     boxes: Float[Array, "*b_k 4"]

@@ -81,6 +81,9 @@ def check_categories(
 
     Raises:
         ValueError: a category is in none of them; the message lists those that are.
+
+    >>> from rpn_jax.data import Scenes
+    >>> check_categories(["star"], [Scenes()])
     """
     known = [source.categories for source in sources]
     for text in wanted or ():
@@ -149,6 +152,12 @@ def only_seen(source: ImageSource, split: CategorySplit, others: Others) -> Imag
 
     Raises:
         ValueError: no image has an object of a seen category.
+
+    >>> from rpn_jax.data import Scenes
+    >>> scenes = Scenes(num_images=20)
+    >>> split = split_categories(scenes.categories, train=["star"], test=None)
+    >>> len(only_seen(scenes, split, "background")) < 20
+    True
     """
     seen = OfCategories(source, split.seen, others)
     if is_endless(source):
@@ -171,6 +180,12 @@ def only_evaluated(source: ImageSource, split: CategorySplit) -> ImageSource:
     Args:
         source: all images.
         split: the groups of categories.
+
+    >>> from rpn_jax.data import Scenes
+    >>> scenes = Scenes(num_images=20)
+    >>> split = split_categories(scenes.categories, train=["star"], test=None)
+    >>> len(only_evaluated(scenes, split))
+    20
     """
     return OfCategories(source, split.seen | split.unseen, "ignored")
 

@@ -139,6 +139,14 @@ def open_unannotated(paths: Sequence[pathlib.Path]) -> FileSource:
 
     Raises:
         ValueError: no image can be read.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "photo.png"
+    ...     Image.new("RGB", (60, 40)).save(path)
+    ...     open_unannotated([path]).truth(0).size
+    (40, 60)
     """
     problems = Problems()
     found: list[pathlib.Path] = []

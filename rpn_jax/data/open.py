@@ -124,6 +124,11 @@ def split_source(
 
     Raises:
         ValueError: the source is endless or too small, or `fraction` is out of range.
+
+    >>> from rpn_jax.data import Scenes
+    >>> parts = split_source(Scenes(num_images=10), 0.2)
+    >>> [len(part) for part in parts]
+    [8, 2]
     """
     if is_endless(source) or len(source) < 2 or not 0.0 < fraction < 1.0:
         raise ValueError(

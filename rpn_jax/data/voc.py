@@ -74,6 +74,9 @@ def voc_splits(folder: str | pathlib.Path) -> tuple[str, ...]:
 
     Args:
         folder: the folder of the data set.
+
+    >>> voc_splits("no/such/folder")
+    ()
     """
     return VocLayout(pathlib.Path(folder)).splits
 

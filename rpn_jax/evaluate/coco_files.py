@@ -53,6 +53,13 @@ def read_coco_results(path: str | os.PathLike[str]) -> list[ImageProposals]:
 
     Raises:
         ValueError: the file is not JSON, or not a list of boxes with scores.
+
+    >>> import json, tempfile
+    >>> box = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "found.json").write_text(json.dumps([box]))
+    ...     read_coco_results(f"{folder}/found.json")[0].boxes.tolist()
+    [[1.0, 2.0, 4.0, 6.0]]
     """
     try:
         rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))

@@ -125,6 +125,11 @@ def draw_heat(
         level: gives the places of the cells.
         heat: the number of every cell.
         limits: the numbers that are drawn darkest and brightest.
+
+    >>> from rpn_jax import AnchorConfig, make_anchors
+    >>> grid = make_anchors(AnchorConfig(sizes=(24,), strides=(16,)), [(3, 4)])
+    >>> _, (ax,) = canvas.image_axes([np.zeros((48, 64, 3), np.uint8)], columns=1)
+    >>> draw_heat(ax, grid.levels[0], np.eye(3, 4))
     """
     # A cell is a rectangle of one stride around its origin.
     (step_y, step_x), (y, x) = level.stride, level.origin

@@ -161,6 +161,10 @@ def legend_below(figure: Figure, ax: Axes) -> None:
     Args:
         figure: the figure that holds the image.
         ax: the axes whose drawings have labels.
+
+    >>> figure, (ax,) = image_axes([np.zeros((40, 60, 3), np.uint8)], columns=1)
+    >>> draw_boxes(ax, np.array([[5.0, 5, 20, 30]]), "red", label="an object")
+    >>> legend_below(figure, ax)
     """
     handles, labels = ax.get_legend_handles_labels()
     style = {"frameon": False, "fontsize": 9, "columnspacing": 1.2}

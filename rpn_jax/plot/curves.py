@@ -29,6 +29,11 @@ def plot_losses(
         losses: the losses of every record, by name; NaN where the step was skipped.
         learning_rate: the learning rate of every record.
         smoothing: share of the records over which the thick lines average.
+
+    >>> losses = {"objectness": np.array([0.7, 0.5]), "box": np.array([0.2, 0.1])}
+    >>> figure = plot_losses(np.array([1, 2]), losses, np.array([0.01, 0.01]))
+    >>> len(figure.axes)
+    2
     """
     figure = canvas.new_figure(9.0, 5.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -83,6 +88,13 @@ def plot_recall(report: Report) -> Figure:
 
     Args:
         report: the result of `evaluate`. The figure shows recall as COCO counts it.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.evaluate import ImageProposals, evaluate
+    >>> truth = Scenes().truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, np.ones(len(truth.boxes)))
+    >>> len(plot_recall(evaluate([truth], [found])).axes)
+    2
     """
     figure = canvas.new_figure(12.5, 4.3)
     left, right = figure.subplots(1, 2)

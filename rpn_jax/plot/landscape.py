@@ -24,6 +24,9 @@ def plot_landscapes(
             leaves a place empty.
         rows: the name of the first setting, and its values.
         columns: the name of the second setting, and its values.
+
+    >>> sizes, ratios = ("size", [8.0, 16.0]), ("ratio", [0.5, 1.0, 2.0])
+    >>> figure = plot_landscapes({"box": np.eye(2, 3)}, rows=sizes, columns=ratios)
     """
     figure = canvas.new_figure(5.5 * len(landscapes), 4.5)
     axes = figure.subplots(1, len(landscapes), squeeze=False)[0]

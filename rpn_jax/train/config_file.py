@@ -24,6 +24,13 @@ def write_config(config: Any, path: str | os.PathLike[str]) -> None:
     Args:
         config: the configuration.
         path: file to write. It is replaced in one step, or not at all.
+
+    >>> import tempfile
+    >>> from rpn_jax.train import TrainConfig
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_config(TrainConfig(steps=5), f"{folder}/config.json")
+    ...     read_config(TrainConfig, f"{folder}/config.json").steps
+    5
     """
     with replace_file(path) as draft:
         draft.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
@@ -45,6 +52,13 @@ def read_config(kind: type[T], path: str | os.PathLike[str]) -> T:
     Raises:
         ValueError: the file is not a JSON object, has a field that `kind` does not
             have, or has a value of the wrong type. The message names the field.
+
+    >>> import tempfile
+    >>> from rpn_jax.train import TrainConfig
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_config(TrainConfig(steps=5), f"{folder}/config.json")
+    ...     read_config(TrainConfig, f"{folder}/config.json").steps
+    5
     """
     try:
         # From bytes, `json` finds the encoding, and drops a byte-order mark.

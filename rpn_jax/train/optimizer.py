@@ -106,6 +106,10 @@ def make_optimizer(
     Returns:
         An optax transformation. `count_skipped` reads the number of skipped steps from
         its state.
+
+    >>> config = OptimizerConfig(name="sgd")
+    >>> optimizer = make_optimizer(config, make_schedule(config, 0.1, num_steps=10))
+    >>> state = jax.eval_shape(optimizer.init, {"bias": jnp.zeros(3)})
     """
     update = _make_update(config, schedule)
     if config.clip_norm is not None:

@@ -15,6 +15,9 @@ def log_problems(*sources: ImageSource) -> None:
     Args:
         sources: a data set, or the one to train on and the one to evaluate on. If both
             have problems of their own, each line says whose it is.
+
+    >>> from rpn_jax.data import Scenes
+    >>> log_problems(Scenes())
     """
     unique = {id(source.problems): source.problems for source in sources}
     # Two parts of one data set share the problems that its reader met.

@@ -55,6 +55,10 @@ def open_sources(config: TrainConfig) -> Sources:
     Raises:
         ValueError: the data cannot be read, or it is not clear which part to train on;
             the message says where.
+
+    >>> from rpn_jax.train import TrainConfig, resolve
+    >>> open_sources(resolve(TrainConfig(data="scenes"))).train.pixels(0).shape
+    (240, 320, 3)
     """
     sources = _open_all(config)
     train, test = config.train_categories, config.test_categories

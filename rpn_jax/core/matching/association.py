@@ -21,6 +21,11 @@ class Matches(NamedTuple):
             positive; 0 for an anchor that was dropped before matching. It is the IoU of
             the anchor, or of the predicted box under a rule that reads predictions.
             Under `"centerness"`, it is the centerness of the anchor in its box instead.
+
+    >>> import numpy as np
+    >>> labels, index = np.array([1, 0]), np.array([0, 0])
+    >>> Matches(labels, index, np.array([0.8, 0.1])).labels.tolist()
+    [1, 0]
     """
 
     labels: Int[jax.Array, " n"]
