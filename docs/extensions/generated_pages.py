@@ -44,7 +44,7 @@ def public_names(module: types.ModuleType) -> list[str]:
     ]
 
 
-def api_page(name: str, title: str) -> str:
+def api_page(name: str) -> str:
     """The text of the page of one module."""
     module = importlib.import_module(name)
     names = public_names(module)
@@ -55,10 +55,11 @@ def api_page(name: str, title: str) -> str:
         if other.startswith(f"{name}.")
         for public in public_names(importlib.import_module(other))
     }
+    described = [x for x in names if callable(getattr(module, x))]
     return "\n".join(
-        [name, "=" * len(name), "", f"{title}.", ""]
+        [name, "=" * len(name), ""]
         + [f".. automodule:: {name}", "   :no-members:", ""]
-        + [".. autosummary::", "", *(f"   {moved.get(x, x)}" for x in names), ""]
+        + [".. autosummary::", "", *(f"   {moved.get(x, x)}" for x in described), ""]
         + [_directive(module, x) for x in names if x not in moved]
     )
 
@@ -100,8 +101,8 @@ def notebook(path: pathlib.Path) -> str:
 def write_pages(app: Sphinx) -> None:
     """Writes all pages into the source folder, touching only what changes."""
     docs = pathlib.Path(app.srcdir)
-    for name, title in MODULES.items():
-        _write(docs / "api" / f"{name}.rst", api_page(name, title))
+    for name in MODULES:
+        _write(docs / "api" / f"{name}.rst", api_page(name))
     _write(docs / "api/index.md", api_index())
     _write(docs / "generated/presets.md", preset_settings())
     _write(docs / "generated/repairs.md", repairs())

@@ -34,9 +34,20 @@ def signature_of_module(app, what, name, obj, options, signature, annotation):
     return None
 
 
+def drop_generated_text(app, what, name, obj, options, lines):
+    """Leaves out what Python says about the type of a constant or of a `NamedTuple`."""
+    is_constant = what == "data" and inspect.getdoc(obj) == inspect.getdoc(type(obj))
+    lines[:] = [
+        line
+        for line in lines
+        if not is_constant and not line.startswith("Create new instance of ")
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the role `name`, the default one, and what autodoc shows."""
     app.add_role("name", name_role)
     app.connect("autodoc-skip-member", skip_field)
+    app.connect("autodoc-process-docstring", drop_generated_text)
     app.connect("autodoc-process-signature", signature_of_module)
     return {"parallel_read_safe": True}
