@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import io
 import json
 import logging
@@ -36,6 +37,7 @@ from rpn_jax.train import (
     write_config,
 )
 
+HAS_PAGES = all(map(importlib.util.find_spec, ("jinja2", "plotly")))
 SMALL = ["--pipeline.min-side", "64", "--pipeline.max-side", "96"]
 
 
@@ -75,6 +77,7 @@ def test_training_leaves_what_the_readme_promises(trained):
     names = {path.name for path in trained.iterdir()}
     pictures = {"labels.png", "losses.png", "proposals.png", "recall.png"}
     assert pictures | {"config.json", "metrics.jsonl", "recall.json"} <= names
+    assert ("report.html" in names) is HAS_PAGES
     for name in pictures:
         with Image.open(trained / name) as picture:
             assert min(picture.size) > 200

@@ -56,7 +56,10 @@ PRESETS = (
     "torchvision_fpn",
 )
 # What the edges import and the core must not, although it may be installed.
-EDGES = ("PIL", "faster_coco_eval", "grain", "matplotlib", "torch", "tqdm", "tyro")
+EDGES = (
+    *("PIL", "faster_coco_eval", "grain", "jinja2", "matplotlib", "plotly"),
+    *("torch", "tqdm", "tyro"),
+)
 
 
 @pytest.fixture(scope="module")

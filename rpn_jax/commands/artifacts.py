@@ -14,7 +14,8 @@ from ..data import CategorySplit, ImageSource, PipelineConfig
 from ..evaluate import ImageProposals, Report, evaluate, write_coco_results
 from ..models import RPN
 from ..predict import predict
-from . import pictures
+from ..report import PageFacts
+from . import pages, pictures
 
 _NUM_NAMED = 10  # files that a warning names; the results list all of them
 _logger = logging.getLogger(__name__)
@@ -29,11 +30,13 @@ def write_evaluation(
     config: RPNConfig,
     batch_size: int,
     split: CategorySplit | None = None,
+    find_facts: Callable[[], PageFacts] | None = None,
 ) -> Report:
     """Evaluates a model and writes the results.
 
     The files are `proposals.json` in COCO's result format and `recall.json`, and then
-    the pictures `recall.png` and `proposals.png` with a few images.
+    the pictures `recall.png` and `proposals.png` with a few images. The page
+    `report.html` comes last.
 
     Args:
         model: the trained network.
@@ -43,6 +46,7 @@ def write_evaluation(
         config: the settings of all stages.
         batch_size: images per batch.
         split: the categories whose recall is also counted separately.
+        find_facts: reads what the page says beside the recall; None writes no page.
 
     Returns:
         The recall. An image that cannot be decoded counts as one without proposals.
@@ -56,6 +60,9 @@ def write_evaluation(
     report = recall_of(source, proposals, split)
     write_json(report.as_dict(), folder / "recall.json")
     pictures.draw_evaluation(report, source, proposals, folder)
+    if find_facts is not None:
+        path = folder / pages.PAGE
+        pages.write_evaluation_page(report, source, proposals, path, find_facts)
     return report
 
 

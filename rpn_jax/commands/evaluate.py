@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+import shlex
 from collections.abc import Sequence
 
 from ..data import (
@@ -14,8 +15,16 @@ from ..data import (
     open_source,
     split_categories,
 )
-from ..train import TrainConfig, load_run, log_problems, open_sources
-from . import flags
+from ..report import PageFacts
+from ..train import (
+    TrainConfig,
+    TrainedRun,
+    load_run,
+    log_problems,
+    open_sources,
+    read_metrics,
+)
+from . import flags, pages
 from .artifacts import write_evaluation
 
 _logger = logging.getLogger(__name__)
@@ -89,8 +98,27 @@ def main(arguments: Sequence[str]) -> str:
         config=trained.config.rpn,
         batch_size=options.batch_size,
         split=categories,
+        find_facts=lambda: _facts(options, arguments, trained, source),
     )
     return f"{report.table()}\n\nStep {trained.step}. Results are in {folder}."
+
+
+def _facts(
+    options: EvaluateConfig,
+    arguments: Sequence[str],
+    trained: TrainedRun,
+    source: ImageSource,
+) -> PageFacts:
+    """What the page of the evaluation says beside the recall."""
+    run = pathlib.Path(options.run)
+    return PageFacts(
+        title=f"Evaluation of {run.name}, step {trained.step}",
+        command=shlex.join(["rpn-jax", "evaluate", *arguments]),
+        config=dataclasses.asdict(trained.config),
+        metrics=read_metrics(run / "metrics.jsonl"),
+        labels=pages.labels_of(run),
+        problems=pages.problems_of(Evaluated=source),
+    )
 
 
 def _categories(

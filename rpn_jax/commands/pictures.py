@@ -3,7 +3,6 @@
 A picture that cannot be drawn costs one line of warning, and no number.
 """
 
-import contextlib
 import functools
 import logging
 import pathlib
@@ -28,6 +27,7 @@ from ..evaluate import ImageProposals, Report
 from ..models import RPN, grid_for
 from ..spread import evenly_spaced
 from ..train import read_metrics
+from .attempts import attempt
 
 _NUM_PICTURES = 6  # images in `proposals.png`
 _DPI = 110
@@ -42,17 +42,15 @@ def draw_picture(path: pathlib.Path, plot_it: Callable[[], Figure]) -> None:
             because it would belong to other numbers.
         plot_it: makes the figure.
     """
-    try:
+
+    def write() -> None:
         figure = plot_it()
         with warnings.catch_warnings(), replace_file(path) as draft:
             # The font has no Chinese letters, for example; it draws boxes for them.
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             figure.savefig(draft, dpi=_DPI)
-    except Exception as error:  # matplotlib raises errors of many classes
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        _logger.warning("The picture %s was not drawn: %s", path, reason)
+
+    attempt(path, write, "The picture %s was not drawn")
 
 
 def draw_evaluation(

@@ -1,15 +1,18 @@
 """`rpn-jax train`: trains a network on a data set and measures its recall."""
 
+import dataclasses
 import functools
+import shlex
 from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
 from ..data import split_categories
 from ..distributed import exit_on_sigterm, stop_on_sigterm
-from ..train import Run, TrainConfig
+from ..report import PageFacts
+from ..train import Run, TrainConfig, read_metrics
 from ..train.programs import Programs
-from . import flags
+from . import flags, pages
 from .artifacts import write_evaluation
 from .pictures import draw_labels, draw_losses
 from .seeds import Outcome, train_seeds
@@ -94,6 +97,7 @@ def _evaluate(run: Run) -> str:
         split=split_categories(
             val.categories, config.train_categories, config.test_categories
         ),
+        find_facts=lambda: _facts(run),
     )
     draw_losses(folder / "metrics.jsonl", folder / "losses.png")
     run.close()
@@ -105,3 +109,19 @@ def _evaluate(run: Run) -> str:
             "`evaluate` and `propose` use it with --best."
         )
     return f"{report.table()}\n\nResults are in {folder}.{best}"
+
+
+def _facts(run: Run) -> PageFacts:
+    """What the page of the run says beside the recall."""
+    folder = run.folder.path
+    again = ["--config", str(run.folder.config), "--out", f"{folder}_again"]
+    return PageFacts(
+        title=f"Training run {folder.name}, step {run.step}",
+        command=shlex.join(["rpn-jax", "train", *again]),
+        config=dataclasses.asdict(run.config),
+        metrics=read_metrics(folder / "metrics.jsonl"),
+        labels=pages.labels_of(folder),
+        problems=pages.problems_of(
+            Training=run.sources.train, Validation=run.sources.val
+        ),
+    )

@@ -151,6 +151,10 @@ class Report(NamedTuple):
         COCO's sizes without objects have dashes; detectron2's have no row. A line below
         says how many images could not be decoded, if any.
         """
+        return format_table(self.rows()) + self._unreadable_line()
+
+    def rows(self) -> list[list[str]]:
+        """The cells of `table`; the first row is the header."""
         header = ["recall", "objects", *(f"@{limit:,}" for limit in LIMITS)]
         ious = (("AR", None), ("IoU 0.50", 0.5), ("IoU 0.75", 0.75))
         rows = [self._row(self.coco, name, "all", iou) for name, iou in ious]
@@ -167,7 +171,7 @@ class Report(NamedTuple):
             for size, number in zip(SIZES, self.num_objects, strict=True)
             if number
         ]
-        return format_table([header, *rows]) + self._unreadable_line()
+        return [header, *rows]
 
     def as_dict(self) -> dict[str, Any]:
         """The report as lists, numbers and strings, for JSON. NaN becomes None."""

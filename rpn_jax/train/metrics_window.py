@@ -1,10 +1,12 @@
 """Averages the metrics of the steps between two lines of the log."""
 
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
+from ..data import Batch
 from .step import StepMetrics
 
 
@@ -19,7 +21,15 @@ class Window:
         """
         self._batch_size = batch_size
         self._waiting: list[StepMetrics] = []
+        self._data_seconds = 0.0
         self._started = time.perf_counter()
+
+    def take(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch; the time until it is there counts as waiting for data."""
+        began = time.perf_counter()
+        batch = next(batches)
+        self._data_seconds += time.perf_counter() - began
+        return batch
 
     def add(self, metrics: StepMetrics) -> None:
         """Adds the metrics of a step, which may still be running."""
@@ -30,7 +40,9 @@ class Window:
 
         Returns:
             The mean of each metric over the steps, and `images_per_second`. The counts
-            of skipped steps are those after the last step.
+            of skipped steps are those after the last step. `data_wait` is the share of
+            the time in which this process waited for a batch; earlier steps may still
+            have run on the devices.
         """
         found = jax.device_get(self._waiting)
         seconds = time.perf_counter() - self._started
@@ -42,5 +54,7 @@ class Window:
         values["skipped"] = float(found[-1].skipped)
         values["skipped_in_a_row"] = float(found[-1].skipped_in_a_row)
         values["images_per_second"] = self._batch_size * len(found) / seconds
-        self._waiting, self._started = [], time.perf_counter()
+        values["data_wait"] = self._data_seconds / seconds
+        self._waiting, self._data_seconds = [], 0.0
+        self._started = time.perf_counter()
         return values

@@ -169,7 +169,7 @@ class Run:
             contextlib.closing(self._batches(first)) as batches,
         ):
             for done in range(first + 1, self.num_steps + 1):
-                batch = next(batches)
+                batch = window.take(batches)
                 program = programs[batch.images.shape[1:3]]
                 self._state, metrics = program(
                     self._state, put_batch(batch, self._mesh)

@@ -42,7 +42,7 @@ def evaluated(tmp_path, monkeypatch):
     """Evaluates a set of four images with some that are damaged."""
     monkeypatch.setattr(artifacts, "predict", perfect)
 
-    def evaluate(damaged, *, draws=False, **damage):
+    def evaluate(damaged, *, draws=False, find_facts=None, **damage):
         if not draws:
             monkeypatch.setattr(artifacts.pictures, "draw_evaluation", lambda *_: None)
         model: Any = None  # `perfect` does without one
@@ -53,6 +53,7 @@ def evaluated(tmp_path, monkeypatch):
             pipeline=PipelineConfig(),
             config=RPNConfig(),
             batch_size=2,
+            find_facts=find_facts,
         )
 
     return evaluate
@@ -106,6 +107,20 @@ def test_the_numbers_are_written_before_any_picture_fails(
     said = [x.getMessage() for x in caplog.records]
     assert len(said) == 2
     assert all(line.endswith("was not drawn: no font") for line in said)
+
+
+def test_a_page_that_fails_costs_one_warning(evaluated, tmp_path, caplog):
+    def fails():
+        assert (tmp_path / "out" / "recall.json").exists()
+        raise OSError("no space")
+
+    (tmp_path / "out").mkdir()
+    page = tmp_path / "out" / "report.html"
+    page.write_text("of an older run")
+    assert evaluated(0, find_facts=fails).coco.average(100) == 1.0
+    (said,) = (x.getMessage() for x in caplog.records)
+    assert said == f"The page {page} was not written: no space"
+    assert not page.exists()
 
 
 def test_a_warning_names_ten_images_and_counts_the_others(tmp_path, caplog):

@@ -1,0 +1,111 @@
+"""Which proposal finds each object, so that a page can count at every limit.
+
+In COCO's evaluation the proposals choose in the order of their scores. So a limit on
+their number or their score only drops the last choices, and changes no earlier one. The
+proposal that finds an object is therefore the same at every limit that includes it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core._typing import Bool, Float, Int
+from ..data.image_source import GroundTruth
+from ..evaluate import ImageProposals
+from ..evaluate.overlaps import Overlaps, find_overlaps
+from ..evaluate.recall_report import CURVE_LIMITS, SIZES, in_sizes
+
+IOU = 0.5  # the lowest IoU that finds an object, in all counts of a page
+PAGE_SIZES = tuple(SIZES)[:4]  # COCO's: all, small, medium, large
+NEVER = CURVE_LIMITS[-1]  # the rank in place of a proposal that does not exist
+NUM_LEVELS = 101  # steps of a score between 0 and 1, both included
+_STEPS = np.linspace(0.0, 1.0, NUM_LEVELS)
+
+
+class Finders(NamedTuple):
+    """For every object, the proposal that finds it at an IoU of 0.5.
+
+    Attributes:
+        boxes: `[o 4]` the objects of all images, in pixels of the original image.
+        image: `[o]` index of the image of each object.
+        in_size: `[s o]` whether the object counts in each of `PAGE_SIZES`.
+        rank: `[s o]` rank of the proposal, from 0, if only objects of that size take
+            proposals; `NEVER` if none finds the object, or it has another size.
+        level: `[s o]` `score_level` of the proposal; 0 where there is none.
+    """
+
+    boxes: Float[np.ndarray, "o 4"]
+    image: Int[np.ndarray, " o"]
+    in_size: Bool[np.ndarray, "s o"]
+    rank: Int[np.ndarray, "s o"]
+    level: Int[np.ndarray, "s o"]
+
+    def counts(self) -> Int[np.ndarray, "s l v"]:
+        """The objects found, by size, `CURVE_LIMITS` and lowest score level."""
+        shape = len(PAGE_SIZES), len(CURVE_LIMITS), NUM_LEVELS
+        found = np.zeros(shape, int)
+        for size, (ranks, levels) in enumerate(zip(self.rank, self.level, strict=True)):
+            for row, limit in enumerate(CURVE_LIMITS):
+                at_level = np.bincount(levels[ranks < limit], minlength=NUM_LEVELS)
+                # A lowest level keeps the proposals of this level and of all above.
+                found[size, row] = np.cumsum(at_level[::-1])[::-1]
+        return found
+
+
+def score_level(scores: Float[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+    """The number of hundredths that each score reaches, at least 0 and at most 100.
+
+    >>> score_level(np.array([-2.0, 0.0, 0.256, 1.0])).tolist()
+    [0, 0, 25, 100]
+    """
+    steps = np.searchsorted(_STEPS, scores.astype(float), side="right") - 1
+    return np.clip(steps, 0, NUM_LEVELS - 1)
+
+
+def find_finders(
+    truths: Sequence[GroundTruth], proposals: Sequence[ImageProposals]
+) -> Finders:
+    """Pairs proposals with objects as COCO does, for every size of objects.
+
+    Args:
+        truths: the ground truth of every image.
+        proposals: the proposals of the same images, in the same order.
+    """
+    overlaps = find_overlaps(truths, proposals, CURVE_LIMITS[-1])
+    in_size = in_sizes(overlaps.objects.areas)[: len(PAGE_SIZES)]
+    levels = [
+        score_level(image.scores[np.argsort(-image.scores, kind="stable")])
+        for image in proposals
+    ]
+    rank = np.full(in_size.shape, NEVER)
+    level = np.zeros(in_size.shape, int)
+    for size, of_size in enumerate(in_size):
+        for row, candidate in _first_choices(overlaps, of_size):
+            place = overlaps.candidates.rank[candidate]
+            rank[size, row] = place
+            level[size, row] = levels[overlaps.candidates.image[candidate]][place]
+    objects = overlaps.objects
+    return Finders(objects.boxes, objects.image, in_size, rank, level)
+
+
+def _first_choices(
+    overlaps: Overlaps, is_asked: Bool[np.ndarray, " o"]
+) -> list[tuple[int, int]]:
+    """The pairs of an object and its candidate, if only some objects take candidates.
+
+    COCO lets objects of other sizes take only candidates that no asked one wants, so
+    they can be left out.
+    """
+    pairs = overlaps.pairs.where(overlaps.pairs.iou >= IOU)
+    pairs = pairs.where(is_asked[pairs.object_row])
+    # Candidates are sorted by image and score. Each takes the free object that it
+    # overlaps most, and the last one of equals, as in pycocotools.
+    order = np.lexsort((-pairs.object_row, -pairs.iou, pairs.candidate_row))
+    chosen: dict[int, int] = {}
+    last = -1  # the last candidate that has found an object
+    for i in order.tolist():
+        row, candidate = int(pairs.object_row[i]), int(pairs.candidate_row[i])
+        if candidate != last and row not in chosen:
+            chosen[row] = last = candidate
+    return list(chosen.items())

@@ -1,0 +1,94 @@
+"""The page of an evaluated run."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from .. import __version__
+from ..evaluate import Report
+from .charts import Lines, recall_charts, training_charts
+from .gallery import Gallery
+from .page import Page
+from .page_parts import Picture, Table
+from .sections import Section
+
+
+class PageFacts(NamedTuple):
+    """What a page says about a command, beside its results.
+
+    Attributes:
+        title: the title of the page.
+        command: a command that repeats what the page shows.
+        config: the settings, for JSON.
+        metrics: the lines of the log of the training.
+        labels: the picture of the labels of anchors, if there is one.
+        problems: what was wrong with the data, a line each.
+    """
+
+    title: str
+    command: str
+    config: dict[str, Any]
+    metrics: Lines = ()
+    labels: Picture | None = None
+    problems: Sequence[str] = ()
+
+
+def evaluation_page(report: Report, gallery: Gallery, facts: PageFacts) -> Page:
+    """The page of an evaluated network.
+
+    Args:
+        report: the recall.
+        gallery: the images to show.
+        facts: what the page says beside.
+    """
+    header, *rows = report.rows()
+    recall = Table("Recall by the number of proposals per image", header, rows)
+    texts = [
+        f"The network was evaluated on {report.num_images:,} images with "
+        f"{report.num_objects[0]:,} objects.",
+        "AR is the average recall over IoU thresholds from 0.5 to 0.95, and @100 "
+        "counts the best 100 proposals of each image.",
+    ]
+    sections = [Section("summary", "Summary", texts, tables=[recall])]
+    if charts := training_charts({"run": facts.metrics}):
+        sections.append(Section("training", "Training", charts=charts))
+    sections += [
+        Section("recall", "Recall", charts=recall_charts(report)),
+        Section("images", "Images", _gallery_texts(gallery), gallery=gallery),
+    ]
+    if facts.labels is not None:
+        sections.append(Section("labels", "Labels of anchors", picture=facts.labels))
+    problems = [f"cannot be read: {name}" for name in report.unreadable]
+    return _page(facts, sections, [*facts.problems, *problems])
+
+
+def _gallery_texts(gallery: Gallery) -> list[str]:
+    if not gallery.num_images:
+        return ["No image with an object can be shown."]
+    return [
+        f"These are the {gallery.num_images:,} images with the lowest recall at an IoU "
+        "of 0.5 with 100 proposals, the worst first. An image shows at most 300 "
+        "proposals; its number of found objects takes all of them."
+    ]
+
+
+def _page(
+    facts: PageFacts, sections: Sequence[Section], problems: Sequence[str]
+) -> Page:
+    """A page with the problems of the data and the settings at its end."""
+    said = [] if problems else ["No problem was met."]
+    code = [
+        ("The command that repeats this", facts.command),
+        ("All settings", json.dumps(facts.config, indent=2)),
+    ]
+    return Page(
+        facts.title,
+        f"Written by rpn_jax {__version__} with JAX {jax.__version__}.",
+        (
+            *sections,
+            Section("problems", "Problems of the data", said, items=problems),
+            Section("settings", "Settings", code=code),
+        ),
+    )
