@@ -48,7 +48,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     _log_to_terminal()
     try:
         command = importlib.import_module(f"rpn_jax.commands.{name}")
-        sys.stdout.write(f"{command.main(rest)}\n")
+        if said := command.main(rest):  # only one process of several speaks
+            sys.stdout.write(f"{said}\n")
         sys.stdout.flush()  # so that a full disk is an error here
     except ModuleNotFoundError as error:
         return _fail(f"{error}. Install the dependencies: pip install rpn-jax[train]")

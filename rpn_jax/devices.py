@@ -1,8 +1,10 @@
 """The devices of all processes as one mesh, and a batch spread over them."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .core._typing import Array, Bool, Float, UInt8
@@ -29,9 +31,15 @@ class TrainBatch(NamedTuple):
 def make_mesh() -> Mesh:
     """Makes a mesh of all devices of all processes, along one axis `data`.
 
+    The devices of a process follow one another in the order of the processes, because
+    process p reads part p of every batch.
+
     >>> make_mesh().axis_names
     ('data',)
     """
+    if jax.process_count() > 1:
+        devices = sorted(jax.devices(), key=lambda x: (x.process_index, x.id))
+        return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     devices = jax.device_count()
     return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
 
@@ -53,8 +61,56 @@ def put_batch(batch: Any, mesh: Mesh) -> TrainBatch:
     >>> put_batch(batch, mesh).images.shape[1:]
     (64, 64, 3)
     """
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    local = TrainBatch(*(getattr(batch, name) for name in TrainBatch._fields))
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, x), local
+    return put_rows(
+        TrainBatch(*(getattr(batch, name) for name in TrainBatch._fields)), mesh
     )
+
+
+def put_rows(tree: Any, mesh: Mesh) -> Any:
+    """Joins arrays of all processes along their first axis, and spreads them.
+
+    Args:
+        tree: arrays of this process.
+        mesh: the devices.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x), tree
+    )
+
+
+def get_rows(tree: Any, mesh: Mesh) -> Any:
+    """Fetches arrays that are spread over the devices of all processes.
+
+    Args:
+        tree: arrays whose first axis is spread.
+        mesh: the devices.
+
+    Returns:
+        The whole arrays, in every process.
+    """
+    if jax.process_count() > 1:
+        tree = _replicated(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_get(tree)
+
+
+def put_copies(tree: Any, mesh: Mesh) -> Any:
+    """Copies arrays that all processes have to every device.
+
+    Args:
+        tree: the arrays, which are equal in all processes.
+        mesh: the devices.
+    """
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def local_copy(tree: Any) -> Any:
+    """Arrays of this process alone, from arrays that all devices have a copy of."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+@functools.partial(jax.jit, static_argnames="sharding")
+def _replicated(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.lax.with_sharding_constraint(tree, sharding)

@@ -16,7 +16,14 @@ from .core.config import RPNConfig
 from .core.proposals import Proposals
 from .core.rpn import compute_proposals
 from .data import GroundTruth, ImageError, ImageSource, PipelineConfig, eval_batches
-from .devices import TrainBatch, make_mesh, put_batch
+from .devices import (
+    TrainBatch,
+    get_rows,
+    make_mesh,
+    put_batch,
+    put_copies,
+    put_rows,
+)
 from .evaluate import ImageProposals
 from .models import RPN, grid_for
 from .models.interop import padded_size, resized_size
@@ -32,7 +39,8 @@ def predict(
 ) -> Iterator[tuple[int, ImageProposals]]:
     """Predicts proposals for every image of a source that can be decoded.
 
-    Images are spread over all devices. One program is compiled for each of the few
+    Images are spread over all devices of all processes, each of which yields all of
+    them. One program is compiled for each of the few
     shapes that images are padded to.
 
     Args:
@@ -49,12 +57,21 @@ def predict(
     mesh = make_mesh()
     batch_size = -(-batch_size // mesh.size) * mesh.size
     propose = _on_mesh(model, mesh, config)
-    for batch in eval_batches(source, pipeline, batch_size=batch_size):
-        found = jax.device_get(propose(put_batch(batch, mesh)))
-        for i, row in enumerate(batch.rows.tolist()):
+    batches = eval_batches(
+        source,
+        pipeline,
+        batch_size=batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    for batch in batches:
+        places = put_rows((batch.rows, batch.scales), mesh)
+        found = propose(put_batch(batch, mesh))
+        found, (rows, scales) = get_rows((found, places), mesh)
+        for i, row in enumerate(rows.tolist()):
             if row >= 0:  # the last batch may be padded
                 of_image = jax.tree.map(lambda x, i=i: x[i], found)
-                yield row, _in_original(of_image, source.truth(row), batch.scales[i])
+                yield row, _in_original(of_image, source.truth(row), scales[i])
 
 
 def predict_alone(
@@ -146,6 +163,8 @@ def _on_mesh(
 ) -> Callable[[TrainBatch], Proposals]:
     """A compiled function that spreads the images of a batch over the devices."""
     graphdef, state = nnx.split(model)
+    if jax.process_count() > 1:
+        state = put_copies(state, mesh)
     return lambda batch: _propose_on_mesh(state, batch, graphdef, mesh, config)
 
 

@@ -362,7 +362,7 @@ class StoppedRun:
 
     config = resolve(TrainConfig())
     num_steps, best = 5, None
-    stops_after = 3
+    stops_after, is_stopped = 3, False
 
     def __init__(self, *_):
         self.step, self.model = 0, None
@@ -374,6 +374,7 @@ class StoppedRun:
             self.step += 1
             if self.step == self.stops_after:
                 stop_this_process(is_stopped)
+            self.is_stopped = is_stopped()
             yield Progress(self.step, {"loss": 1.0, "images_per_second": 1.0})
 
     def close(self):

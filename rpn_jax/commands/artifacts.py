@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..atomic_file import replace_file
 from ..core.config import RPNConfig
 from ..data import CategorySplit, ImageSource, PipelineConfig
+from ..distributed import by_first, is_first
 from ..evaluate import ImageProposals, Report, evaluate, write_coco_results
 from ..models import RPN
 from ..predict import predict
@@ -51,18 +52,22 @@ def write_evaluation(
     Returns:
         The recall. An image that cannot be decoded counts as one without proposals.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     found = predict(
         model, source, pipeline=pipeline, config=config, batch_size=batch_size
     )
     proposals = collect(found, source, "evaluating")
-    write_proposals(proposals, folder)
     report = recall_of(source, proposals, split)
-    write_json(report.as_dict(), folder / "recall.json")
-    pictures.draw_evaluation(report, source, proposals, folder)
-    if find_facts is not None:
-        path = folder / pages.PAGE
-        pages.write_evaluation_page(report, source, proposals, path, find_facts)
+
+    def write() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_proposals(proposals, folder)
+        write_json(report.as_dict(), folder / "recall.json")
+        pictures.draw_evaluation(report, source, proposals, folder)
+        if find_facts is not None:
+            path = folder / pages.PAGE
+            pages.write_evaluation_page(report, source, proposals, path, find_facts)
+
+    by_first(write)
     return report
 
 
@@ -85,7 +90,7 @@ def collect(
     Returns:
         The proposals of every image that was decoded, sorted by row.
     """
-    progress = tqdm(found, activity, len(source), unit="image")
+    progress = tqdm(found, activity, len(source), unit="image", disable=not is_first())
     by_row = {row: select(of_image) for row, of_image in progress}
     # Sorting by row makes the files independent of the order of the batches.
     proposals = dict(sorted(by_row.items()))

@@ -15,6 +15,7 @@ from ..data import (
     open_source,
     split_categories,
 )
+from ..distributed import ProcessConfig, failing_together, finish, is_first, start
 from ..report import PageFacts
 from ..train import (
     TrainConfig,
@@ -31,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(ProcessConfig):
     """Recall of a trained network on a data set, with pictures.
 
     Attributes:
@@ -70,9 +71,17 @@ def main(arguments: Sequence[str]) -> str:
         arguments: the command line after `evaluate`.
 
     Returns:
-        The recall as a table, and the folder of the results.
+        The recall as a table, and the folder of the results. Only process 0 has
+        something to say.
     """
     options = flags.parse(EvaluateConfig, arguments, name="evaluate")
+    start(options)
+    with failing_together():
+        return _evaluate(options, arguments)
+
+
+def _evaluate(options: EvaluateConfig, arguments: Sequence[str]) -> str:
+    """Evaluates the run that the settings name."""
     trained = load_run(options.run, best=options.best)
     if options.data is None:
         source = open_sources(trained.config).val
@@ -100,6 +109,9 @@ def main(arguments: Sequence[str]) -> str:
         split=categories,
         find_facts=lambda: _facts(options, arguments, trained, source),
     )
+    finish()
+    if not is_first():
+        return ""
     return f"{report.table()}\n\nStep {trained.step}. Results are in {folder}."
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from ..distributed import ProcessConfig
 from ..train import TrainConfig, read_config
 from ..train.resolve import with_parts
 from . import anchor_flags
@@ -95,6 +96,41 @@ def parse_training(
     Returns:
         The settings, with optimizer, pipeline and rules filled in.
     """
+    config, rest = _defaults(arguments, default)
+    return parse(type(config), rest, default=config, name=name)
+
+
+def parse_distributed_training(
+    arguments: Sequence[str],
+) -> tuple[TrainConfig, ProcessConfig]:
+    """Reads the flags of `rpn-jax train`: those of the run, and those of its processes.
+
+    Args:
+        arguments: the command line after the subcommand.
+
+    Returns:
+        The settings, as `parse_training` returns them, and who shares the run.
+    """
+    config, rest = _defaults(arguments, None)
+    kind: Any = dataclasses.make_dataclass(
+        "TrainFlags", [], bases=(type(config), ProcessConfig), frozen=True, kw_only=True
+    )
+    found = parse(kind, rest, default=kind(**_values(config, config)), name="train")
+    return (
+        TrainConfig(**_values(found, TrainConfig)),
+        ProcessConfig(**_values(found, ProcessConfig)),
+    )
+
+
+def _values(config: Any, kind: Any) -> dict[str, Any]:
+    """The values that `config` has for the fields of `kind`, by name."""
+    return {x.name: getattr(config, x.name) for x in dataclasses.fields(kind)}
+
+
+def _defaults(
+    arguments: Sequence[str], default: TrainConfig | None
+) -> tuple[TrainConfig, list[str]]:
+    """The defaults of all flags of a run, and the flags without `--config`."""
     # The file is read first, because its values are the defaults of all other flags.
     file = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     file.add_argument("--config")
@@ -115,7 +151,7 @@ def parse_training(
         if is_open and any(x in _HELP for x in rest):
             other = with_parts(dataclasses.replace(draft, data="other data"))
             config = with_both_defaults(config, other)
-    return parse(type(config), rest, default=config, name=name)
+    return config, rest
 
 
 def _at_home(config: T) -> T:

@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 from tqdm import tqdm
 
 from ..data import split_categories
-from ..distributed import exit_on_sigterm, stop_on_sigterm
+from ..devices import local_copy
+from ..distributed import (
+    exit_on_sigterm,
+    failing_together,
+    finish,
+    is_first,
+    start,
+    stop_on_sigterm,
+)
 from ..report import PageFacts
 from ..train import Run, TrainConfig, read_metrics
 from ..train.programs import Programs
@@ -26,12 +34,21 @@ def main(arguments: Sequence[str]) -> str:
 
     Returns:
         The recall as a table, and the folder of the results. After SIGTERM it is how
-        to go on.
+        to go on. Only process 0 has something to say.
     """
-    config = flags.parse_training(arguments)
+    config, processes = flags.parse_distributed_training(arguments)
     if config.seeds > 1:
+        if processes.distributed:
+            raise ValueError(
+                f"--seeds needs a run of one process, got {config.seeds} and "
+                "--distributed. Start one run for each --seed."
+            )
         return train_seeds(config, functools.partial(_make_run, shared=Programs()))
-    return _make_run(config).text
+    with failing_together():
+        start(processes)
+        text = _make_run(config).text
+        finish()
+    return text if is_first() else ""
 
 
 def _make_run(config: TrainConfig, *, shared: Programs | None = None) -> Outcome:
@@ -49,7 +66,7 @@ def _make_run(config: TrainConfig, *, shared: Programs | None = None) -> Outcome
             run.close()
             return Outcome("", is_finished=True)
         _train(run, is_stopped)
-        if is_stopped():
+        if run.is_stopped:
             run.close()
             saved = ", which is saved" if run.step else ""
             text = (
@@ -66,16 +83,19 @@ def _make_run(config: TrainConfig, *, shared: Programs | None = None) -> Outcome
 
 def _train(run: Run, is_stopped: Callable[[], bool]) -> None:
     """Trains to the end, or until it is stopped, with a progress bar."""
-    config = run.config
-    draw_labels(
-        run.model,
-        run.sources.train,
-        run.folder.path / "labels.png",
-        pipeline=config.pipeline,
-        config=config.rpn,
-        seed=config.seed,
-    )
-    with tqdm(total=run.num_steps, initial=run.step, unit="step") as bar:
+    config, model = run.config, local_copy(run.model)
+    if is_first():
+        draw_labels(
+            model,
+            run.sources.train,
+            run.folder.path / "labels.png",
+            pipeline=config.pipeline,
+            config=config.rpn,
+            seed=config.seed,
+        )
+    with tqdm(
+        total=run.num_steps, initial=run.step, unit="step", disable=not is_first()
+    ) as bar:
         for progress in run.steps(is_stopped):
             bar.update(progress.step - bar.n)
             bar.set_postfix(
@@ -99,7 +119,8 @@ def _evaluate(run: Run) -> str:
         ),
         find_facts=lambda: _facts(run),
     )
-    draw_losses(folder / "metrics.jsonl", folder / "losses.png")
+    if is_first():
+        draw_losses(folder / "metrics.jsonl", folder / "losses.png")
     run.close()
     best = ""
     if run.best is not None:

@@ -7,6 +7,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+import jax
+
 _logger = logging.getLogger(__name__)
 _STATUS = 128 + signal.SIGTERM  # the status that shells report for this signal
 
@@ -53,6 +55,8 @@ def exit_on_sigterm(message: str) -> Iterator[None]:
 
     def leave(*_: object) -> None:
         _logger.warning("%s", message)
+        if jax.distributed.is_initialized():
+            os._exit(0)  # an orderly end would wait for the other processes
         raise SystemExit(0)
 
     if threading.current_thread() is not threading.main_thread():

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from orbax.checkpoint import v1 as ocp
 
 from ..atomic_file import replace_file
+from ..distributed import by_first, meet
 
 _FULL_DISK = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
 _MANIFEST = "manifest.json"
@@ -35,6 +36,9 @@ class CheckpointStore:
     A process may be killed at any moment, so a checkpoint counts only once its manifest
     exists, which is written last and in one step. The manifest holds the digest of
     every file, so a checkpoint that is damaged later does not count either.
+
+    Several processes write one checkpoint together, and process 0 writes the manifest
+    when all have finished. They restore the same one, which process 0 has examined.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2) -> None:
@@ -93,18 +97,26 @@ class CheckpointStore:
             ValueError: the checkpoint belongs to another model or optimizer than
                 `like`.
         """
-        for step in reversed(self.steps):
-            if (damage := self._damage(step)) is None:
-                return self._read(step, like)
-            _logger.warning("The checkpoint of step %d is damaged: %s.", step, damage)
-        return None
+        step = by_first(self._newest_intact)
+        return None if step is None else self._read(step, like)
 
     def close(self) -> None:
         """Releases the folder."""
         self._checkpointer.close()
 
+    def _newest_intact(self) -> int | None:
+        for step in reversed(self.steps):
+            if (damage := self._damage(step)) is None:
+                return step
+            _logger.warning("The checkpoint of step %d is damaged: %s.", step, damage)
+        return None
+
     def _write(self, step: int, state: Any) -> None:
         self._checkpointer.save(step, state, overwrite=True)
+        meet()
+        by_first(lambda: self._write_manifest(step))
+
+    def _write_manifest(self, step: int) -> None:
         manifest = self.folder / str(step) / _MANIFEST
         digests = _digests(manifest.parent)
         with replace_file(manifest) as draft:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..atomic_file import replace_file
+from ..distributed import is_first
 
 _logger = logging.getLogger(__name__)
 
@@ -61,6 +62,23 @@ class MetricsLog:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+class SilentLog:
+    """A log that writes nothing, for the processes that leave it to process 0."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def open_log(
+    folder: str | os.PathLike[str], *, step: int = 0, name: str = "metrics.jsonl"
+) -> MetricsLog | SilentLog:
+    """Opens the log of a run in process 0; the arguments are those of `MetricsLog`."""
+    return MetricsLog(folder, step=step, name=name) if is_first() else SilentLog()
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -35,6 +35,11 @@ class Window:
         """Adds the metrics of a step, which may still be running."""
         self._waiting.append(metrics)
 
+    def wait_for_previous(self) -> None:
+        """Waits for the step before the last one, so that at most two are under way."""
+        if len(self._waiting) > 1:
+            jax.block_until_ready(self._waiting[-2])
+
     def close(self) -> dict[str, float]:
         """Waits for the steps, and starts the next window.
 

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from ..core._typing import PRNGKey
 from ..data import ImageSource, bucket_shapes, num_gt_rows
-from ..devices import TrainBatch, put_batch
+from ..devices import TrainBatch, put_batch, put_copies
+from ..distributed import meet
 from .step import Step, StepMetrics, TrainState, make_train_step
 from .train_config import ResolvedConfig
 
@@ -56,7 +57,7 @@ class Programs:
         share = config.batch_size // jax.process_count()
         # The key is an argument, so that the program does not depend on the seed.
         key = jax.random.key(config.seed)
-        key = jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
+        key = put_copies(key, mesh)
         settings = dataclasses.replace(config, seed=0, out="", resume=False)
         step = _keyed_step(graphdef, optimizer, config)
         programs: dict[tuple[int, ...], Step] = {}
@@ -69,6 +70,7 @@ class Programs:
                 lowered = jax.jit(step, donate_argnums=1).lower(key, state, like)
                 self._known[what] = lowered.compile()
             programs[shape] = functools.partial(self._known[what], key)
+        meet()  # the first step of a process would wait for the compilers of others
         return programs
 
 

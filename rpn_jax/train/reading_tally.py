@@ -3,6 +3,7 @@
 import logging
 
 from ..data import Batch, ImageSource, ReadProblem
+from ..distributed import gather
 
 _logger = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class ReadingTally:
     def __init__(self, source: ImageSource | None = None) -> None:
         """Starts all counts at 0."""
         self._source = source
-        self._rows: dict[ReadProblem, list[int]] = {}
         self._seen: set[int] = set()
+        self._problems: dict[int, int] = {}
         self._dropped: dict[int, int] = {}
         self._cut = self._hidden = self._readings = 0
 
@@ -62,17 +63,19 @@ class ReadingTally:
                 self._dropped[row] = most
             if row not in self._seen:
                 self._seen.add(row)
-                self._rows.setdefault(found, []).append(row)
+                if found is not ReadProblem.NONE:
+                    self._problems[row] = int(found)
 
     def report(self) -> None:
-        """Logs the counts that are not 0."""
-        if rows := self._rows.get(ReadProblem.TRUNCATED):
+        """Logs the counts that are not 0, over all processes."""
+        self._join()
+        if rows := self._rows_with(ReadProblem.TRUNCATED):
             _logger.warning(
                 "%d image files end early; their missing parts are blank: %s.",
                 len(rows),
                 self._names(rows),
             )
-        if rows := self._rows.get(ReadProblem.UNREADABLE):
+        if rows := self._rows_with(ReadProblem.UNREADABLE):
             _logger.warning(
                 "%d images cannot be decoded; other images replaced them: %s.",
                 len(rows),
@@ -92,6 +95,21 @@ class ReadingTally:
                 self._cut,
                 self._hidden,
             )
+
+    def _join(self) -> None:
+        """Adds what the other processes counted."""
+        counts = [self._readings, self._cut, self._hidden]
+        rows = [[*self._problems.items()], [*self._dropped.items()]]
+        parts = gather([*rows, counts])
+        for problems, dropped, _ in parts:
+            self._problems |= {row: problem for row, problem in problems}
+            for row, number in dropped:
+                self._dropped[row] = max(self._dropped.get(row, 0), number)
+        totals = zip(*(counts for _, _, counts in parts), strict=True)
+        self._readings, self._cut, self._hidden = map(sum, totals)
+
+    def _rows_with(self, wanted: ReadProblem) -> list[int]:
+        return [row for row, problem in self._problems.items() if problem == wanted]
 
     def _names(self, rows: list[int]) -> str:
         """The names of the first files, and the number of others."""

@@ -3,22 +3,20 @@
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ..data import Batch, train_batches
 from ..devices import make_mesh, put_batch
+from ..distributed import StopTogether, check_even_share, gather, watchdog
 from ..models import RPN, load_weights
 from ..models.interop import Checkpoint, read_checkpoint
-from .average import averaged
 from .build import build_model
 from .checkpoints import CheckpointStore
 from .data_settings import count_steps, set_ignore_rule
-from .metrics_log import MetricsLog
+from .metrics_log import open_log
 from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
 from .programs import Programs
@@ -26,8 +24,8 @@ from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
 from .run_folder import RunFolder
 from .splits import open_sources
-from .step import Step, TrainState, init_state
-from .train_config import ResolvedConfig, TrainConfig
+from .step import Step, copied_model, init_state
+from .train_config import TrainConfig
 from .validation import Validation, measure
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +54,10 @@ class Run:
         sources: the images to train on and to evaluate on.
         folder: the folder of the results.
         num_steps: number of steps of the whole run.
+        is_stopped: whether training ended because it was asked to, in any process.
     """
+
+    is_stopped = False
 
     def __init__(self, config: TrainConfig, programs: Programs | None = None) -> None:
         """Opens the data, makes the model, and restores the newest checkpoint.
@@ -79,8 +80,9 @@ class Run:
         self._mesh, self._programs = make_mesh(), programs or Programs()
         # The only time that a run reads its pretrained weights.
         weights = _read_weights(config)
+        config = RunFolder(config.out).continued(config)
         resolved = resolve(config, weights)
-        _check_batch(resolved, self._mesh.size)
+        check_even_share(resolved.batch_size, resolved.accumulate)
         self.sources = open_sources(resolved)
         self.config = set_ignore_rule(resolved, self.sources.train)
         self.num_steps = count_steps(self.config, self.sources.train)
@@ -159,14 +161,17 @@ class Run:
         if self.is_finished:
             return
         programs = self._compile()
-        if is_stopped():
+        if jax.process_count() == 1 and is_stopped():
+            self.is_stopped = True
             return
+        stop = StopTogether(is_stopped)
         save_every = config.checkpoint_every or -(-self.num_steps // 10)
         window, tally = Window(config.batch_size), ReadingTally(self.sources.train)
         # Both are closed even if the caller stops before the end.
         with (
-            contextlib.closing(MetricsLog(self.folder.path, step=first)) as log,
+            contextlib.closing(open_log(self.folder.path, step=first)) as log,
             contextlib.closing(self._batches(first)) as batches,
+            watchdog.training(),
         ):
             for done in range(first + 1, self.num_steps + 1):
                 batch = window.take(batches)
@@ -177,9 +182,14 @@ class Run:
                 # Metrics stay on the device, so that the host does not wait for each
                 # step.
                 window.add(metrics)
+                if jax.process_count() > 1:
+                    window.wait_for_previous()
+                    watchdog.step(done)
                 tally.add(batch)
                 self._validate(done)
-                is_last = done == self.num_steps or self._is_over() or is_stopped()
+                is_last = (
+                    done == self.num_steps or self._is_over() or stop.is_last(done)
+                )
                 # Metrics are logged before the check, so that the log shows a
                 # divergence.
                 if done % config.log_every == 0 or is_last:
@@ -188,10 +198,12 @@ class Run:
                     self._stop_if_lost(done, values)
                     yield Progress(done, values)
                 if done % save_every == 0 or is_last:
-                    self._store.save(done, self._state)
+                    with watchdog.busy("saving"):
+                        self._store.save(done, self._state)
                 if is_last:
                     break
         tally.report()
+        self.is_stopped = any(gather(is_stopped()))
 
     def close(self) -> None:
         """Releases the folder of the checkpoints."""
@@ -207,13 +219,14 @@ class Run:
         every = self.config.eval_every
         if self._validation is None or every is None or step % every:
             return
-        recall = measure(
-            self.model,
-            self.sources.val,
-            pipeline=self.config.pipeline,
-            config=self.config.rpn,
-            batch_size=self.config.batch_size,
-        )
+        with watchdog.busy("evaluation"):
+            recall = measure(
+                self.model,
+                self.sources.val,
+                pipeline=self.config.pipeline,
+                config=self.config.rpn,
+                batch_size=self.config.batch_size,
+            )
         _logger.info("AR@100 after step %d: %.3f.", step, recall)
         self._validation.add(step, recall, self._state)
         if self._validation.is_over:
@@ -258,33 +271,6 @@ class Run:
                 "gradients were not finite. Lower --lr, lengthen the warm-up, or clip "
                 "gradients. A skipped step does not change the parameters."
             )
-
-
-def copied_model(graphdef: nnx.GraphDef, state: TrainState) -> RPN:
-    """Makes a model whose arrays survive the donation of a state.
-
-    Its parameters are the averaged ones, if the optimizer averages them.
-
-    Args:
-        graphdef: the definition of the model, from `init_state`.
-        state: the arrays of the run, which are copied on their devices.
-    """
-    params = averaged(state.optimizer, state.params)
-    return nnx.merge(graphdef, *_copied((params, state.frozen)))
-
-
-@jax.jit
-def _copied(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)
-
-
-def _check_batch(config: ResolvedConfig, num_devices: int) -> None:
-    if config.batch_size % (num_devices * config.accumulate):
-        raise ValueError(
-            f"train needs a batch_size that {num_devices} devices and "
-            f"{config.accumulate} parts (--accumulate) share evenly, got "
-            f"{config.batch_size}."
-        )
 
 
 def _read_weights(config: TrainConfig) -> Checkpoint | None:

@@ -5,8 +5,9 @@ import os
 import pathlib
 from typing import Any
 
+from ..distributed import by_first, check_shared
 from .config_file import read_config, write_config
-from .train_config import ResolvedConfig
+from .train_config import ResolvedConfig, TrainConfig
 
 # The settings that may change when a run is resumed: they do not affect its numbers.
 _FREE = ("out", "resume", "log_every", "checkpoint_every", "max_skipped")
@@ -33,6 +34,24 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.path / "best"
 
+    def continued(self, config: TrainConfig) -> TrainConfig:
+        """Settings with the batch size of the run that they resume, if they have none.
+
+        The default batch size follows the number of devices, which may have changed.
+
+        Args:
+            config: the settings as they were given.
+        """
+
+        def batch_size() -> int | None:
+            if not config.resume or not self.config.exists():
+                return None
+            return read_config(ResolvedConfig, self.config).batch_size
+
+        if config.batch_size is not None:
+            return config
+        return dataclasses.replace(config, batch_size=by_first(batch_size))
+
     def claim(self, config: ResolvedConfig) -> None:
         """Creates the folder, or checks that it belongs to this run.
 
@@ -41,8 +60,12 @@ class RunFolder:
 
         Raises:
             ValueError: the folder has a run that is not to be resumed, or a run with
-                other settings, which the message names.
+                other settings, which the message names; or not all hosts share it.
         """
+        by_first(lambda: self._claim(config))
+        check_shared(self.path)
+
+    def _claim(self, config: ResolvedConfig) -> None:
         if self.config.exists():
             self._check_resumable(config)
         self.path.mkdir(parents=True, exist_ok=True)

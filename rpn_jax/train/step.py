@@ -13,8 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ..core._typing import Array, Float, Int, PRNGKey
 from ..core.config import RPNConfig
 from ..core.rpn import TrainOutput, compute_losses
-from ..devices import TrainBatch
+from ..devices import TrainBatch, put_copies
 from ..models import RPN, grid_for
+from .average import averaged
 from .optimizer import count_skipped
 
 
@@ -79,7 +80,7 @@ def init_state(
     # Compiled as a whole, because every shape would be a program of its own.
     moments = jax.jit(optimizer.init)(params)
     state = TrainState(jnp.zeros((), jnp.int32), params, frozen, moments)
-    return graphdef, jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    return graphdef, put_copies(state, mesh)
 
 
 def state_shapes(
@@ -232,3 +233,21 @@ def _metrics(
         skipped=skipped,
         skipped_in_a_row=in_a_row,
     )
+
+
+def copied_model(graphdef: nnx.GraphDef, state: TrainState) -> RPN:
+    """Makes a model whose arrays survive the donation of a state.
+
+    Its parameters are the averaged ones, if the optimizer averages them.
+
+    Args:
+        graphdef: the definition of the model, from `init_state`.
+        state: the arrays of the run, which are copied on their devices.
+    """
+    params = averaged(state.optimizer, state.params)
+    return nnx.merge(graphdef, *_copied((params, state.frozen)))
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)

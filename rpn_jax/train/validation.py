@@ -5,15 +5,17 @@ import shutil
 
 from ..core.config import RPNConfig
 from ..data import ImageSource, PipelineConfig
+from ..distributed import by_first
 from ..evaluate import evaluate
 from ..models import RPN
 from ..predict import predict
 from .checkpoints import CheckpointStore
-from .metrics_log import MetricsLog, read_metrics
+from .metrics_log import open_log, read_metrics
 from .step import TrainState
 
 _LIMIT = 100  # proposals per image
 _SCORE = f"ar@{_LIMIT}"
+_FILE = "evaluations.jsonl"
 
 
 def measure(
@@ -38,7 +40,8 @@ def measure(
     )
     proposals = [of_image for _, of_image in found]
     truths = [source.truth(row) for row in range(len(source))]
-    return evaluate(truths, proposals).coco.average(_LIMIT)
+    # One process decides, because others may run on processors that round differently.
+    return by_first(lambda: evaluate(truths, proposals).coco.average(_LIMIT))
 
 
 class Validation:
@@ -57,9 +60,10 @@ class Validation:
     def __init__(
         self, folder: pathlib.Path, *, step: int, patience: int | None
     ) -> None:
-        self._log = MetricsLog(folder, step=step, name="evaluations.jsonl")
-        self._scores = [line[_SCORE] for line in read_metrics(self._log.path)]
-        self._steps = [line["step"] for line in read_metrics(self._log.path)]
+        self._log = open_log(folder, step=step, name=_FILE)
+        lines = by_first(lambda: read_metrics(folder / _FILE))
+        self._scores = [line[_SCORE] for line in lines]
+        self._steps = [line["step"] for line in lines]
         self._folder, self._patience = folder / "best", patience
 
     @property
@@ -99,10 +103,13 @@ class Validation:
         self._log.close()
 
     def _save(self, step: int, state: TrainState) -> None:
-        # A run that was killed may have left a best checkpoint of a later step.
-        for path in self._folder.glob("*"):
-            if path.name.isdigit() and int(path.name) > step:
-                shutil.rmtree(path)
+        by_first(lambda: self._remove_later(step))
         store = CheckpointStore(self._folder, keep=1)
         store.save(step, state)
         store.close()
+
+    def _remove_later(self, step: int) -> None:
+        """Removes the best checkpoint of a later step, which a killed run may leave."""
+        for path in self._folder.glob("*"):
+            if path.name.isdigit() and int(path.name) > step:
+                shutil.rmtree(path)

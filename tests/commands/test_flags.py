@@ -59,7 +59,7 @@ def test_other_tildes_are_left_alone(data, home):
 def test_every_text_without_choices_is_a_path_or_the_name_of_a_part(kind):
     hints = typing.get_type_hints(kind)
     texts = {name for name, hint in hints.items() if "str" in _members(hint)}
-    assert texts <= flags.PATHS | {"split", "val_split", "source_part"}
+    assert texts <= flags.PATHS | {"split", "val_split", "source_part", "coordinator"}
 
 
 def _members(hint):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from rpn_jax.commands.flags import parse_training
-from rpn_jax.distributed import stop_on_sigterm
+from rpn_jax.distributed import failing_together, stop_on_sigterm
 from rpn_jax.train import Run
 from rpn_jax.train import run as run_module
 
@@ -25,7 +25,8 @@ def train(flags, report):
     """
     with open(report, "w", encoding="utf-8") as sys.stdout, sys.stdout as sys.stderr:
         try:
-            _train(flags)
+            with failing_together():
+                _train(flags)
         except Exception:
             traceback.print_exc()
             sys.exit(1)

@@ -60,6 +60,7 @@ class Runner:
         process, report = self.start(name, *flags)
         while process.is_alive() and not is_time():
             time.sleep(0.001)
+        assert process.pid is not None
         os.kill(process.pid, number)
         process.join()
         return process.exitcode, report.read_text()[-3000:]
