@@ -204,6 +204,8 @@ def test_commands_have_flags_that_exist():
             name, given = words[1], words[2:]
             if name in COMMANDS:
                 flags.parse(COMMANDS[name], given, name=name)
+            elif name == "train":
+                flags.parse_distributed_training(given)
             else:
                 flags.parse_training(given, name=name)
             seen.add(name)

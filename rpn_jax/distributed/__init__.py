@@ -13,4 +13,3 @@ from .start import finish as finish
 from .start import start as start
 from .stop_together import StopTogether as StopTogether
 from .watchdog import failing_together as failing_together
-from .watchdog import watchdog as watchdog

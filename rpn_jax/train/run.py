@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data import Batch, train_batches
 from ..devices import make_mesh, put_batch
-from ..distributed import StopTogether, check_even_share, gather, watchdog
+from ..distributed import StopTogether, check_even_share, gather
+from ..distributed.watchdog import watchdog
 from ..models import RPN, load_weights
 from ..models.interop import Checkpoint, read_checkpoint
 from .build import build_model

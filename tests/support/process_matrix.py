@@ -84,7 +84,7 @@ def fail(fleet, name):
         for place, process in enumerate(started):
             if place not in ended and not process.is_alive():
                 ended[place] = time.monotonic() - since
-        if kind == "stop" and ended:
+        if kind == "stop" and ended and started[int(number)].is_alive():
             os.kill(started[int(number)].pid, signal.SIGCONT)  # it wakes afterwards
         time.sleep(0.05)
     for part, seconds in zip(fleet.join(name, started, 1), ended.items(), strict=False):
