@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from rpn_jax.train import init_state, make_mesh
-from rpn_jax.train.run import copied_model
+from rpn_jax.train.step import copied_model
 
 
 class Small(nnx.Module):
