@@ -17,7 +17,7 @@ class CountedRun:
     """A run that takes no time. Its recall depends on the seed, and steps are kept."""
 
     made = []
-    stops_in = None
+    stops_in, is_stopped = None, False
 
     def __init__(self, config, programs):
         self.config, self.num_steps, self.best, self.model = config, STEPS, None, None
@@ -112,3 +112,10 @@ def test_a_run_is_of_one_seed():
         Run(TrainConfig(seeds=2))
     with pytest.raises(ValueError, match="numbers above 0, got {'seeds': 0}"):
         TrainConfig(seeds=0)
+
+
+def test_several_seeds_are_refused_in_a_run_of_several_processes(command, capsys):
+    out, train = command
+    assert train("--distributed") == 1
+    assert "--seeds needs a run of one process, got 3" in capsys.readouterr().err
+    assert not out.exists()
