@@ -13,6 +13,7 @@ import numpy as np
 
 from rpn_jax.core import rpn
 from rpn_jax.distributed import ProcessConfig, finish, start
+from rpn_jax.train import programs as programs_module
 from rpn_jax.train import run as run_module
 
 from . import small_run
@@ -98,13 +99,13 @@ def sleep_at_step_5():
 
 def use_a_key_of_the_rank():
     """Lets each process sample with another key, which must be noticed."""
-    make = run_module.make_train_step
+    make = programs_module.make_train_step
 
     def changed(graphdef, optimizer, key, **options):
         key = jax.random.fold_in(key, jax.process_index())
         return make(graphdef, optimizer, key, **options)
 
-    run_module.make_train_step = changed
+    programs_module.make_train_step = changed
 
 
 def drop_a_shard():
