@@ -56,8 +56,9 @@ class Programs:
         rows = num_gt_rows(source, config.pipeline)
         share = config.batch_size // jax.process_count()
         # The key is an argument, so that the program does not depend on the seed.
-        key = jax.random.key(config.seed)
-        key = put_copies(key, mesh)
+        # Its words are put, because JAX puts no key on devices of other processes.
+        words = jax.random.key_data(jax.random.key(config.seed))
+        key = jax.random.wrap_key_data(put_copies(words, mesh))
         settings = dataclasses.replace(config, seed=0, out="", resume=False)
         step = _keyed_step(graphdef, optimizer, config)
         programs: dict[tuple[int, ...], Step] = {}
