@@ -150,7 +150,7 @@ class CascadeHead(nnx.Module):
         levels = [jax.nn.relu(self.conv(x)) for x in features]
         deltas = [self.first_deltas(x).astype(jnp.float32) for x in levels]
         rows = [
-            jnp.concatenate([x.reshape(len(x), -1, x.shape[-1]) for x in maps], axis=1)
+            jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in maps], 1)
             for maps in (levels, deltas)
         ]
         return FirstStage(rows[0], rows[1] * jnp.asarray([[FIRST_SCALE]], jnp.float32))

@@ -150,3 +150,10 @@ def test_some_anchors_are_rows_of_all_and_no_gradient_moves_them():
 def test_impossible_heads_are_refused(anchors, settings):
     with pytest.raises(ValueError, match="CascadeHead needs num_logits of 1 or 2"):
         CascadeHead(CHANNELS, anchors, rngs=nnx.Rngs(0), **settings)
+
+
+def test_it_is_exported_with_an_open_number_of_images():
+    (number,) = jax.export.symbolic_shape("b")
+    maps = [jax.ShapeDtypeStruct((number, *x.shape[1:]), x.dtype) for x in FEATURES]
+    exported = jax.export.export(jax.jit(lambda *x: make_head()(x)))(*maps)
+    assert [x.shape for x in exported.out_avals] == [(number, 30), (number, 30, 4)]
