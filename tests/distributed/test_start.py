@@ -19,7 +19,11 @@ def test_half_of_the_settings_is_refused(settings):
         start(ProcessConfig(**settings))
 
 
-def test_without_a_cluster_the_message_says_what_to_type(capsys, tmp_path):
+def test_without_a_cluster_the_message_says_what_to_type(capsys, tmp_path, monkeypatch):
+    def initialize(*_, **__):  # as JAX does if it finds no cluster
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", initialize)
     arguments = ["train", "--distributed", "--out", str(tmp_path / "run")]
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err
