@@ -16,6 +16,7 @@ COMMANDS = {
     "convert": "converts weights of other detectors to this library's, and back",
     "export": "writes a network with its proposals as one file for other runtimes",
     "inspect": "reports problems of a data set, and how well anchors fit it",
+    "report": "compares finished runs in a page for the browser",
 }
 
 # What to do after a run was stopped. The other commands begin anew.

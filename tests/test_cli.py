@@ -118,6 +118,7 @@ def test_what_was_wrong_with_the_data_is_said(inspected):
     assert "| objects" in inspected.printed
     with Image.open(inspected.out / "inspection.png") as picture:
         assert min(picture.size) > 400
+    assert (inspected.out / "report.html").exists() is HAS_PAGES
     problems = inspected.facts()["problems"]
     assert any("image file not found" in line for line in problems)
 

@@ -22,6 +22,7 @@ import rpn_jax
 from rpn_jax import Proposals, export, predict
 from rpn_jax.commands import convert, evaluate, flags, propose
 from rpn_jax.commands import export as export_command
+from rpn_jax.commands import report as report_command
 from rpn_jax.models import BackboneConfig
 from rpn_jax.models.interop import write_tensors
 
@@ -36,6 +37,7 @@ COMMANDS = {
     "evaluate": evaluate.EvaluateConfig,
     "export": export_command.ExportConfig,
     "propose": propose.ProposeConfig,
+    "report": report_command.ReportConfig,
 }
 # What a block holds that reads data or files, so that it cannot be traced.
 READS = re.compile(

@@ -83,17 +83,23 @@ class AnchorReport(NamedTuple):
 
     def table(self) -> str:
         """The report as text: Markdown tables with aligned columns."""
+        first, *others = self.sentences()
+        return "\n\n".join([first, *map(format_table, self.tables()), *others])
+
+    def sentences(self) -> list[str]:
+        """The number of objects and, if no better anchors were found, an advice."""
         number = f"{len(self.best_iou):,} objects in {self.num_images:,} images"
-        tables = (
+        keep = "Keep these anchors: no others were found that cover better."
+        return [number] if self.suggestion is not None else [number, keep]
+
+    def tables(self) -> list[list[list[str]]]:
+        """The cells of each table; the first row of a table is its header."""
+        return [
             self._coverage_rows(),
             self._bin_rows("side, resized px", self._side(), _SIDES),
             self._bin_rows("height / width", self._aspect(), _ASPECTS),
             self._suggestion_rows(),
-        )
-        parts = [number, *map(format_table, tables)]
-        if self.suggestion is None:
-            parts.append("Keep these anchors: no others were found that cover better.")
-        return "\n\n".join(parts)
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers of `table` as lists, numbers and strings, for JSON."""

@@ -19,7 +19,7 @@ T = TypeVar("T")
 PATHS = frozenset(
     {
         *("data", "images", "val_data", "val_images", "init_weights", "out"),
-        *("run", "weights", "source", "target", "base"),
+        *("run", "runs", "weights", "source", "target", "base"),
     }
 )
 _HELP = ("-h", "--help")

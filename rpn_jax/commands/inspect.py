@@ -1,15 +1,19 @@
 """`rpn-jax inspect`: reports problems of a data set and how anchors fit it."""
 
+import dataclasses
+import pathlib
+import shlex
 from collections.abc import Iterator, Sequence
 
 from .. import plot
-from ..anchor_report import ImageBoxes, inspect_anchors, scaled
+from ..anchor_report import AnchorReport, ImageBoxes, inspect_anchors, scaled
 from ..data import ImageSource, PipelineConfig, is_endless
 from ..data.augment import resized_sizes
 from ..data.buckets import fit_buckets
+from ..report import Page, PageFacts, inspection_page, read_picture
 from ..train import TrainConfig, log_problems, open_sources, resolve
 from ..train.run_folder import RunFolder
-from . import flags
+from . import flags, pages
 from .anchor_flags import flags_of
 from .artifacts import write_json
 from .pictures import draw_picture
@@ -22,8 +26,8 @@ _NUM_SCENES = 500
 def main(arguments: Sequence[str]) -> str:
     """Inspects the data that `rpn-jax train` would use with the same flags.
 
-    The log lists the problems of the data. `inspection.json` and `inspection.png` have
-    the report.
+    The log lists the problems of the data. `inspection.json`, `inspection.png` and
+    `report.html` have the report.
 
     Args:
         arguments: the command line after `inspect`.
@@ -45,13 +49,31 @@ def main(arguments: Sequence[str]) -> str:
     folder = RunFolder(config.out).path
     folder.mkdir(parents=True, exist_ok=True)
     better = report.suggestion and flags_of(report.suggestion.config)
-    facts = {"problems": source.problems.summary(), "suggested_flags": better}
-    write_json(report.as_dict() | facts, folder / "inspection.json")
+    found = {"problems": source.problems.summary(), "suggested_flags": better}
+    write_json(report.as_dict() | found, folder / "inspection.json")
     draw_picture(folder / "inspection.png", lambda: plot.plot_anchor_report(report))
+    facts = PageFacts(
+        title=f"Inspection of {config.data}",
+        command=shlex.join(["rpn-jax", "inspect", *arguments]),
+        config=dataclasses.asdict(config),
+        problems=pages.problems_of(Training=source, Validation=sources.val),
+    )
+    pages.attempt_page(
+        folder / pages.PAGE, lambda: _page(folder, report, better or "", facts)
+    )
     parts = [report.table(), _sizes(config.pipeline)]
     if better:
         parts.append(f"Flags of the suggested anchors, to add to the others:\n{better}")
     return "\n\n".join([*parts, f"Pictures are in {folder}."])
+
+
+def _page(
+    folder: pathlib.Path, report: AnchorReport, better: str, facts: PageFacts
+) -> Page:
+    """The page of the inspection."""
+    text = "Sizes, aspect ratios and best IoU of the objects, and the anchors."
+    picture = read_picture(folder / "inspection.png", text)
+    return inspection_page(report, picture, better, facts)
 
 
 def _sizes(pipeline: PipelineConfig) -> str:

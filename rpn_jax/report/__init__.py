@@ -6,6 +6,9 @@ every value. Both come with the extra `train`, and are imported when a page is w
 
 from .charts import Chart as Chart
 from .charts import Line as Line
+from .compared_runs import FinishedRun as FinishedRun
+from .compared_runs import comparison_page as comparison_page
+from .compared_runs import read_run as read_run
 from .finders import Finders as Finders
 from .finders import find_finders as find_finders
 from .gallery import Gallery as Gallery
@@ -19,4 +22,5 @@ from .page_parts import Table as Table
 from .page_parts import read_picture as read_picture
 from .run_page import PageFacts as PageFacts
 from .run_page import evaluation_page as evaluation_page
+from .run_page import inspection_page as inspection_page
 from .sections import Section as Section

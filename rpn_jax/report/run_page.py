@@ -1,4 +1,4 @@
-"""The page of an evaluated run."""
+"""The pages of one run: of an evaluation, and of an inspection of data."""
 
 import json
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from .. import __version__
+from ..anchor_report import AnchorReport
 from ..evaluate import Report
 from .charts import Lines, recall_charts, training_charts
 from .gallery import Gallery
@@ -62,6 +63,33 @@ def evaluation_page(report: Report, gallery: Gallery, facts: PageFacts) -> Page:
         sections.append(Section("labels", "Labels of anchors", picture=facts.labels))
     problems = [f"cannot be read: {name}" for name in report.unreadable]
     return _page(facts, sections, [*facts.problems, *problems])
+
+
+def inspection_page(
+    report: AnchorReport, picture: Picture | None, advice: str, facts: PageFacts
+) -> Page:
+    """The page of an inspected data set.
+
+    Args:
+        report: how well the anchors fit the data.
+        picture: the picture of the report, if it was drawn.
+        advice: flags of better anchors; empty if there are none.
+        facts: what the page says beside.
+    """
+    captions = "What anchors cover", "By size", "By aspect ratio", "Anchors"
+    tables = [
+        Table(caption, header, rows)
+        for caption, (header, *rows) in zip(captions, report.tables(), strict=True)
+    ]
+    section = Section(
+        "anchors",
+        "How well the anchors fit",
+        [f"{sentence.rstrip('.')}." for sentence in report.sentences()],
+        tables=tables,
+        picture=picture,
+        code=[("Flags of the suggested anchors", advice)] if advice else [],
+    )
+    return _page(facts, [section], facts.problems)
 
 
 def _gallery_texts(gallery: Gallery) -> list[str]:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from support.evaluated import BAD_NAME, guesses, objects_on, recall_of
 
+from rpn_jax import AnchorConfig, TargetConfig
+from rpn_jax.anchor_report import ImageBoxes, inspect_anchors
 from rpn_jax.report import (
     Chart,
     Line,
@@ -17,6 +19,7 @@ from rpn_jax.report import (
     RunProposals,
     Section,
     evaluation_page,
+    inspection_page,
     make_gallery,
     render,
     write_page,
@@ -103,6 +106,21 @@ def test_every_section_has_a_heading_and_a_link(html):
 def test_every_control_has_a_label(html):
     for name in ("limit", "score", "size"):
         assert f'<label for="{name}">' in html
+
+
+def test_the_page_of_an_inspection_has_the_tables_of_the_command():
+    boxes = np.array([[4.0, 4, 20, 24], [30, 10, 60, 40]])
+    report = inspect_anchors(
+        [ImageBoxes(boxes, (48, 64), (48, 64))],
+        anchors=AnchorConfig(sizes=(16,), strides=(8,)),
+        targets=TargetConfig(),
+    )
+    facts = PageFacts("T", "rpn-jax inspect", {}, problems=[BAD_NAME])
+    html = render(inspection_page(report, None, "--flag '<8>'", facts))
+    assert html.count("<table>") == 4
+    assert "2 objects in 1 images." in html
+    assert "--flag &#39;&lt;8&gt;&#39;" in html
+    assert "plotly" not in html  # it has no charts
 
 
 def test_values_that_are_not_finite_leave_gaps():

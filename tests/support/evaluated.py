@@ -1,9 +1,12 @@
 """Evaluated images without a network, for the tests of pages."""
 
+import json
+
 import numpy as np
 
 from rpn_jax.data import read_coco
-from rpn_jax.evaluate import ImageProposals, evaluate
+from rpn_jax.evaluate import ImageProposals, evaluate, write_coco_results
+from rpn_jax.train import TrainConfig, resolve, write_config
 
 from . import data_files
 
@@ -46,3 +49,17 @@ def guesses(source, seed=1, per_object=6):
 def recall_of(source, proposals):
     truths = [source.truth(row) for row in range(len(source))]
     return evaluate(truths, list(proposals.values()))
+
+
+def run_folder(folder, data, proposals, **settings):
+    """Writes the files of a finished run, as `rpn-jax train` does."""
+    folder.mkdir()
+    config = TrainConfig(data=str(data), val_data=str(data), **settings)
+    write_config(resolve(config), folder / "config.json")
+    recall = recall_of(read_coco(data), proposals).as_dict()
+    data_files.write_json(folder / "recall.json", recall)
+    write_coco_results(folder / "proposals.json", list(proposals.values()))
+    lines = [{"step": i, "loss": 1.0 / i, "lr": 0.1} for i in range(1, 6)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text)
+    return folder

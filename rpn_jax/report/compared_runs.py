@@ -1,0 +1,163 @@
+"""The page that compares finished runs, from the files in their folders."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .. import __version__
+from ..evaluate.recall_report import LIMITS
+from ..train import read_metrics
+from .charts import Chart, Line, Lines, training_charts
+from .finders import PAGE_SIZES
+from .gallery import Gallery
+from .page import Page
+from .page_parts import Table
+from .sections import Section
+
+
+class FinishedRun(NamedTuple):
+    """The numbers in the folder of a run.
+
+    Attributes:
+        name: what the page calls the run.
+        recall: the content of `recall.json`.
+        config: the settings as one level, such as `rpn.losses.beta`.
+        metrics: the lines of `metrics.jsonl`.
+    """
+
+    name: str
+    recall: dict[str, Any]
+    config: dict[str, Any]
+    metrics: Lines
+
+
+def read_run(folder: str | os.PathLike[str], name: str) -> FinishedRun:
+    """Reads the numbers of a run.
+
+    Args:
+        folder: the folder of the run.
+        name: what the page calls the run.
+
+    Raises:
+        ValueError: the folder has no finished run.
+    """
+    folder = pathlib.Path(folder)
+    recall, config = (_read(folder / x) for x in ("recall.json", "config.json"))
+    return FinishedRun(
+        name, recall, flat(config), read_metrics(folder / "metrics.jsonl")
+    )
+
+
+def comparison_page(
+    runs: Sequence[FinishedRun], gallery: Gallery | None, *, command: str, note: str
+) -> Page:
+    """The page that compares runs.
+
+    Args:
+        runs: the runs.
+        gallery: the images in which the runs find different objects; None shows none.
+        command: the command that wrote the page.
+        note: what to say about the images.
+    """
+    names = [run.name for run in runs]
+    curves = training_charts({run.name: run.metrics for run in runs})
+    sections = [
+        Section("summary", "Summary", tables=[_recall_table(runs)]),
+        Section("recall", "Recall", charts=[_recall_chart(runs)]),
+        Section("training", "Training", charts=curves),
+        Section("images", "Images where the runs differ", [note], gallery=gallery),
+        _settings(runs, command),
+    ]
+    return Page(
+        f"Comparison of {', '.join(names)}",
+        f"Written by rpn_jax {__version__}.",
+        tuple(sections),
+    )
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level.
+
+    >>> flat({"lr": 0.1, "rpn": {"nms": {"iou": 0.7}}})
+    {'lr': 0.1, 'rpn.nms.iou': 0.7}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _recall_table(runs: Sequence[FinishedRun]) -> Table:
+    """Recall as COCO counts it, a column per run."""
+    measures = [(f"AR@{limit}", "all") for limit in LIMITS]
+    measures += [(f"recall_0.50@{limit}", "all") for limit in (100, 1000)]
+    measures += [("AR@100", size) for size in PAGE_SIZES[1:]]
+    rows = [
+        [_title(measure, size), *(_share(run, measure, size) for run in runs)]
+        for measure, size in measures
+    ]
+    for name in ("num_images", "num_objects"):
+        counts = [run.recall[name] for run in runs]
+        counts = [x["all"] if isinstance(x, dict) else x for x in counts]
+        title = name.replace("num_", "number of ")
+        rows.append([title, *(f"{count:,}" for count in counts)])
+    return Table("Recall of the runs", ["", *(run.name for run in runs)], rows)
+
+
+def _recall_chart(runs: Sequence[FinishedRun]) -> Chart:
+    """Average recall over the number of proposals, a line per run."""
+    lines = tuple(
+        Line(run.name, LIMITS, [_value(run, f"AR@{limit}") for limit in LIMITS], color)
+        for color, run in enumerate(runs)
+    )
+    axes = "proposals per image", "average recall, IoU 0.5 to 0.95"
+    title = "Average recall over the number of proposals"
+    return Chart("over-limits", title, axes, lines, ticks=LIMITS, is_share=True)
+
+
+def _settings(runs: Sequence[FinishedRun], command: str) -> Section:
+    """The settings that differ, and the command."""
+    names = dict.fromkeys(name for run in runs for name in run.config)
+    rows = []
+    for name in names:
+        texts = [json.dumps(run.config.get(name)) for run in runs]
+        if len(set(texts)) > 1:
+            rows.append([name, *texts])
+    table = Table("Settings that differ", ["", *(run.name for run in runs)], rows)
+    return Section(
+        "settings",
+        "Settings",
+        [] if rows else ["All settings are equal."],
+        tables=[table] if rows else [],
+        code=[("The command that repeats this", command)],
+    )
+
+
+def _value(run: FinishedRun, measure: str, size: str = "all") -> float:
+    value = run.recall["coco"][measure][size]
+    return float("nan") if value is None else float(value)
+
+
+def _share(run: FinishedRun, measure: str, size: str) -> str:
+    value = _value(run, measure, size)
+    return "-" if value != value else f"{value:.3f}"
+
+
+def _title(measure: str, size: str) -> str:
+    text = measure.replace("recall_0.50", "recall at IoU 0.5, ")
+    return text if size == "all" else f"{text}, {size} objects"
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"report needs folders of runs that were evaluated, got {path.parent}: "
+            f"{error}. Pass the --out of `rpn-jax train`."
+        ) from error
