@@ -43,6 +43,8 @@ class Watchdog:
     def __init__(self) -> None:
         self._record = Record(beat=0, step=0, phase="starting", host=_host())
         self._lock = threading.Lock()
+        # Taken by the thread that ends the process, and held until then.
+        self._leaving = threading.Lock()
         self._judge = Judge()
         self._heard: dict[int, Record] = {}
         self._told: Verdict | None = None
@@ -96,7 +98,7 @@ class Watchdog:
             error: the error.
             status: the status of the process.
         """
-        if not self._is_on:
+        if not (self._is_on or self._leaving.locked()):
             return
         if isinstance(error, jax.errors.JaxRuntimeError):
             time.sleep(_SECONDS_FOR_VERDICT)  # which `_look` may end
@@ -164,7 +166,11 @@ class Watchdog:
         return None
 
     def _leave(self, verdict: Verdict, status: int) -> None:
-        """Tells the verdict to the other processes and to the user, and ends."""
+        """Tells the verdict to the other processes and to the user, and ends.
+
+        If another thread is about to do so, this one waits for it.
+        """
+        self._leaving.acquire()
         self._is_on = False
         sys.stderr.write(
             f"rpn-jax: error: {verdict}. All processes end; the same command with "
