@@ -10,6 +10,7 @@ seconds each of two processes ended, with its status and its message.
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import signal
@@ -87,8 +88,11 @@ def fail(fleet, name):
         if kind == "stop" and ended and started[int(number)].is_alive():
             os.kill(started[int(number)].pid, signal.SIGCONT)  # it wakes afterwards
         time.sleep(0.05)
-    for part, seconds in zip(fleet.join(name, started, 1), ended.items(), strict=False):
-        sys.stdout.write(f"{name}: {seconds}, {part.status}, {part.report[-300:]}\n")
+    for place, part in enumerate(fleet.join(name, started, 1)):
+        sys.stdout.write(
+            f"{name}: process {place} after {ended.get(place, math.inf):.1f} s, status "
+            f"{part.status}, {part.report[-300:]}\n"
+        )
     sys.stdout.flush()
 
 
