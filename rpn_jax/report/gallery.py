@@ -61,23 +61,7 @@ def make_gallery(source: ImageSource, runs: Sequence[RunProposals]) -> Gallery:
     truths = [source.truth(row) for row in range(len(source))]
     truths += source.left_out
     finders = [_finders_of(truths, run.proposals) for run in runs]
-    chosen: list[dict[str, Any]] = []
-    characters = 0
-    for row in _order(finders, len(truths)):
-        if len(chosen) == _MOST_IMAGES or characters > _MOST_CHARACTERS:
-            break
-        if row >= len(source) or not any(row in run.proposals for run in runs):
-            continue  # it could not be decoded
-        try:
-            picture = pixels_url(source.pixels(row), _SIDE)
-        except ImageError:
-            continue
-        characters += len(picture)
-        views = [
-            _view(of_run, row, run.proposals.get(row))
-            for of_run, run in zip(finders, runs, strict=True)
-        ]
-        chosen.append(_image(truths[row], finders[0], row, picture) | {"views": views})
+    chosen = _images(source, truths, runs, finders)
     counted = [
         {
             "name": run.name,
@@ -97,6 +81,33 @@ def make_gallery(source: ImageSource, runs: Sequence[RunProposals]) -> Gallery:
         "images": chosen,
     }
     return Gallery(content, len(chosen))
+
+
+def _images(
+    source: ImageSource,
+    truths: Sequence[GroundTruth],
+    runs: Sequence[RunProposals],
+    finders: Sequence[Finders],
+) -> list[dict[str, Any]]:
+    """The images that are shown, as many as there is space for."""
+    chosen: list[dict[str, Any]] = []
+    characters = 0
+    for row in _order(finders, len(truths)):
+        if len(chosen) == _MOST_IMAGES or characters > _MOST_CHARACTERS:
+            break
+        if row >= len(source) or not any(row in run.proposals for run in runs):
+            continue  # it could not be decoded
+        try:
+            picture = pixels_url(source.pixels(row), _SIDE)
+        except ImageError:
+            continue
+        characters += len(picture)
+        views = [
+            _view(of_run, row, run.proposals.get(row))
+            for of_run, run in zip(finders, runs, strict=True)
+        ]
+        chosen.append(_image(truths[row], finders[0], row, picture) | {"views": views})
+    return chosen
 
 
 def _finders_of(

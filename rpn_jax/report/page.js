@@ -25,7 +25,7 @@
       };
       return { ...trace, line, marker: { color: line.color }, opacity: faint ? 0.3 : 1 };
     });
-    const axis = { gridcolor: value("--grid"), zerolinecolor: value("--line"), automargin: true };
+    const axis = { exponentformat: "power", gridcolor: value("--grid"), zerolinecolor: value("--line"), automargin: true };
     const themed = {
       ...layout,
       xaxis: { ...axis, ...layout.xaxis },
@@ -138,10 +138,11 @@
       line.dataset.total = total;
       return line;
     });
-    const images = gallery.numImages.toLocaleString("en");
+    const number = gallery.numImages.toLocaleString("en");
+    const where = `over all evaluated images (${number}), at an IoU of at least ${gallery.iou}`;
     byId("counts").replaceChildren(
       ...lines,
-      element("div", { className: "hint", textContent: `over all ${images} images, at an IoU of at least ${gallery.iou}` }),
+      element("div", { className: "hint", textContent: where }),
     );
   }
 

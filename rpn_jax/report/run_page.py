@@ -47,8 +47,8 @@ def evaluation_page(report: Report, gallery: Gallery, facts: PageFacts) -> Page:
     header, *rows = report.rows()
     recall = Table("Recall by the number of proposals per image", header, rows)
     texts = [
-        f"The network was evaluated on {report.num_images:,} images with "
-        f"{report.num_objects[0]:,} objects.",
+        f"Evaluated images: {report.num_images:,}. Objects in them: "
+        f"{report.num_objects[0]:,}.",
         "AR is the average recall over IoU thresholds from 0.5 to 0.95, and @100 "
         "counts the best 100 proposals of each image.",
     ]
@@ -96,9 +96,9 @@ def _gallery_texts(gallery: Gallery) -> list[str]:
     if not gallery.num_images:
         return ["No image with an object can be shown."]
     return [
-        f"These are the {gallery.num_images:,} images with the lowest recall at an IoU "
-        "of 0.5 with 100 proposals, the worst first. An image shows at most 300 "
-        "proposals; its number of found objects takes all of them."
+        "These are the images with the lowest recall at an IoU of 0.5 with 100 "
+        "proposals, at most 40, the worst first. An image shows at most 300 proposals; "
+        "its number of found objects takes all of them."
     ]
 
 

@@ -20,6 +20,8 @@ pytest.importorskip("plotly", reason="pages need plotly: pip install rpn-jax[tra
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="the test in a browser needs playwright"
 )
+# How systems call Chromium.
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 LOG = [{"step": i, "loss": 1.0 / i, "lr": 0.1, "data_wait": 0.2} for i in range(1, 50)]
 
 
@@ -48,7 +50,11 @@ def browser():
         try:
             # Playwright's own browser, or that of the system.
             own = pathlib.Path(started.chromium.executable_path)
-            path = own if own.exists() else shutil.which("chromium")
+            path = (
+                own
+                if own.exists()
+                else next(filter(None, map(shutil.which, NAMES)), None)
+            )
             if path is None:
                 pytest.skip("no Chromium: playwright install chromium")
             found = started.chromium.launch(
