@@ -5,6 +5,7 @@ number of threads or processes, or on the step from which a run was resumed.
 """
 
 import functools
+import os
 from collections.abc import Callable, Generator
 
 import grain
@@ -18,6 +19,7 @@ from .image_source import ENDLESS, ImageSource
 from .pipeline_config import PipelineConfig
 
 _UNBOUNDED = 2**62  # more images than any run reads
+_MOST_THREADS = 16  # each one keeps an image in memory
 
 
 def steps_per_epoch(
@@ -50,7 +52,7 @@ def train_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> Generator[Batch, None, None]:
     """Yields shuffled and augmented batches without end, each of images of one shape.
 
@@ -66,7 +68,8 @@ def train_batches(
         start_step: the step of the first batch; a resumed run continues from here.
         process_index: index of this process.
         process_count: number of processes that share every batch.
-        num_threads: number of images that are read at a time; 0 reads in this thread.
+        num_threads: number of images that are read at a time; 0 reads in this thread,
+            and None takes one per core of the machine, but at most 16.
 
     Returns:
         The batches of this process, of `batch_size / process_count` images. The next
@@ -116,7 +119,7 @@ def eval_batches(
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
-    num_threads: int = 2,
+    num_threads: int | None = None,
 ) -> Generator[Batch, None, None]:
     """Yields every image once without augmentation, shape by shape.
 
@@ -129,7 +132,8 @@ def eval_batches(
         batch_size: number of images in a batch, over all processes.
         process_index: index of this process.
         process_count: number of processes that share every batch.
-        num_threads: number of images that are read at a time; 0 reads in this thread.
+        num_threads: number of images that are read at a time; 0 reads in this thread,
+            and None takes one per core of the machine, but at most 16.
 
     Returns:
         The batches of this process, of `batch_size / process_count` images. A row of -1
@@ -225,9 +229,11 @@ def _padded(rows: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "st
 
 
 def _iterate(
-    images: grain.MapDataset[Batch], share: int, num_threads: int
+    images: grain.MapDataset[Batch], share: int, num_threads: int | None
 ) -> Generator[Batch, None, None]:
     """Reads images in threads, and stacks every `share` of them into a batch."""
+    if num_threads is None:
+        num_threads = min(os.cpu_count() or 1, _MOST_THREADS)
     # Two batches are read ahead, and one image per thread, so that no thread waits.
     options = grain.ReadOptions(
         num_threads=num_threads,

@@ -1,5 +1,6 @@
 """Averages the metrics of the steps between two lines of the log."""
 
+import logging
 import time
 from collections.abc import Iterator
 
@@ -8,6 +9,9 @@ import numpy as np
 
 from ..data import Batch
 from .step import StepMetrics
+
+_MOST_WAITING = 0.1  # share of a run that may pass in waiting for images
+_logger = logging.getLogger(__name__)
 
 
 class Window:
@@ -23,12 +27,26 @@ class Window:
         self._waiting: list[StepMetrics] = []
         self._data_seconds = 0.0
         self._started = time.perf_counter()
+        # Of all windows, without the first batch, which nothing was read ahead for.
+        self._all_data_seconds = 0.0
+        self._first_taken: float | None = None
 
     def take(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; the time until it is there counts as waiting for data."""
+        """The next batch.
+
+        The time until it is there counts as waiting, unless the step before still runs.
+        """
         began = time.perf_counter()
         batch = next(batches)
-        self._data_seconds += time.perf_counter() - began
+        ended = time.perf_counter()
+        waited = 0.0
+        if not self._waiting or self._waiting[-1].skipped.is_ready():
+            waited = ended - began
+        self._data_seconds += waited
+        if self._first_taken is None:
+            self._first_taken = ended
+        else:
+            self._all_data_seconds += waited
         return batch
 
     def add(self, metrics: StepMetrics) -> None:
@@ -46,8 +64,8 @@ class Window:
         Returns:
             The mean of each metric over the steps, and `images_per_second`. The counts
             of skipped steps are those after the last step. `data_wait` is the share of
-            the time in which this process waited for a batch; earlier steps may still
-            have run on the devices.
+            the time in which this process waited for a batch, without the waiting that
+            ended while a step was running.
         """
         found = jax.device_get(self._waiting)
         seconds = time.perf_counter() - self._started
@@ -63,3 +81,16 @@ class Window:
         self._waiting, self._data_seconds = [], 0.0
         self._started = time.perf_counter()
         return values
+
+    def report(self) -> None:
+        """Logs how long the run waited for images, if it was a tenth of its time."""
+        if self._first_taken is None:
+            return
+        seconds = time.perf_counter() - self._first_taken
+        share = self._all_data_seconds / max(seconds, 1e-9)
+        if share > _MOST_WAITING:
+            _logger.warning(
+                "%.0f %% of the time of training passed in waiting for images. More "
+                "--read-threads help if cores are idle, and so do smaller files.",
+                100 * share,
+            )

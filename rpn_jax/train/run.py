@@ -204,6 +204,7 @@ class Run:
                 if is_last:
                     break
         tally.report()
+        window.report()
         self.is_stopped = any(gather(is_stopped()))
 
     def close(self) -> None:
@@ -250,6 +251,7 @@ class Run:
             start_step=first,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            num_threads=self.config.read_threads,
         )
 
     def _compile(self) -> dict[tuple[int, ...], Step]:

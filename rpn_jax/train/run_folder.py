@@ -10,7 +10,14 @@ from .config_file import read_config, write_config
 from .train_config import ResolvedConfig, TrainConfig
 
 # The settings that may change when a run is resumed: they do not affect its numbers.
-_FREE = ("out", "resume", "log_every", "checkpoint_every", "max_skipped")
+_FREE = (
+    "out",
+    "resume",
+    "log_every",
+    "checkpoint_every",
+    "max_skipped",
+    "read_threads",
+)
 
 
 class RunFolder:

@@ -8,6 +8,36 @@ import pytest
 from rpn_jax.train import StepMetrics, metrics_window
 
 
+class Running:
+    """A metric of a step that still runs."""
+
+    def is_ready(self):
+        return False
+
+
+@pytest.mark.parametrize(("is_running", "said"), [(False, ["30 %"]), (True, [])])
+def test_a_run_that_waits_for_images_says_so(is_running, said, monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(metrics_window.time, "perf_counter", lambda: now[0])
+
+    def batches():
+        while True:
+            now[0] += 3.0
+            yield None
+
+    endless: Any = batches()
+    window = metrics_window.Window(4)
+    running: Any = Running()
+    for _ in range(4):  # before the first batch, nothing could be read ahead
+        window.take(endless)
+        if is_running:
+            window.add(StepMetrics(*[running] * len(StepMetrics._fields)))
+        now[0] += 5.25
+    window.report()
+    begins = [x.getMessage()[:4] for x in caplog.records]
+    assert begins == said
+
+
 def test_the_share_of_waiting_starts_again_with_every_window(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(metrics_window.time, "perf_counter", lambda: now[0])
