@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,9 +40,7 @@ class Window:
         began = time.perf_counter()
         batch = next(batches)
         ended = time.perf_counter()
-        waited = 0.0
-        if not self._waiting or self._waiting[-1].skipped.is_ready():
-            waited = ended - began
+        waited = 0.0 if self._is_step_running() else ended - began
         self._data_seconds += waited
         if self._first_taken is None:
             self._first_taken = ended
@@ -94,3 +93,8 @@ class Window:
                 "--read-threads help if cores are idle, and so do smaller files.",
                 100 * share,
             )
+
+    def _is_step_running(self) -> bool:
+        # The type of arrays does not list this method, which all of them have.
+        last: Any = self._waiting[-1].skipped if self._waiting else None
+        return last is not None and not last.is_ready()
