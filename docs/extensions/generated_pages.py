@@ -28,6 +28,7 @@ MODULES = {
     "rpn_jax.evaluate": "Recall, and files of proposals",
     "rpn_jax.anchor_report": "Do anchors fit a data set?",
     "rpn_jax.plot": "Pictures",
+    "rpn_jax.report": "Reports for a browser",
     "rpn_jax.export": "Files for other runtimes",
 }
 

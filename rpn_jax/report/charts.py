@@ -160,7 +160,7 @@ def recall_charts(report: Report) -> tuple[Chart, ...]:
         for color, size in enumerate(PAGE_SIZES)
     )
     axes = "IoU threshold", "recall"
-    number = "proposals per image", "average recall, IoU 0.5 to 0.95"
+    number = "proposals per image", "average recall"
     return (
         Chart("over-iou", "Recall over IoU", axes, over_iou, is_share=True),
         Chart(

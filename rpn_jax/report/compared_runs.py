@@ -106,7 +106,7 @@ def _recall_table(runs: Sequence[FinishedRun]) -> Table:
         counts = [x["all"] if isinstance(x, dict) else x for x in counts]
         title = name.replace("num_", "number of ")
         rows.append([title, *(f"{count:,}" for count in counts)])
-    return Table("Recall of the runs", ["", *(run.name for run in runs)], rows)
+    return Table("Recall of the runs", ["measure", *(run.name for run in runs)], rows)
 
 
 def _recall_chart(runs: Sequence[FinishedRun]) -> Chart:
@@ -115,7 +115,7 @@ def _recall_chart(runs: Sequence[FinishedRun]) -> Chart:
         Line(run.name, LIMITS, [_value(run, f"AR@{limit}") for limit in LIMITS], color)
         for color, run in enumerate(runs)
     )
-    axes = "proposals per image", "average recall, IoU 0.5 to 0.95"
+    axes = "proposals per image", "average recall"
     title = "Average recall over the number of proposals"
     return Chart("over-limits", title, axes, lines, ticks=LIMITS, is_share=True)
 
@@ -128,7 +128,9 @@ def _settings(runs: Sequence[FinishedRun], command: str) -> Section:
         texts = [json.dumps(run.config.get(name)) for run in runs]
         if len(set(texts)) > 1:
             rows.append([name, *texts])
-    table = Table("Settings that differ", ["", *(run.name for run in runs)], rows)
+    table = Table(
+        "Settings that differ", ["setting", *(run.name for run in runs)], rows
+    )
     return Section(
         "settings",
         "Settings",

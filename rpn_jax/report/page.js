@@ -35,11 +35,13 @@
       font: { color: value("--text"), family: "system-ui, sans-serif", size: 13 },
       hoverlabel: { bgcolor: value("--raised"), font: { color: value("--text") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: value("--soft"), activecolor: value("--link") },
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-      margin: { l: 60, r: 12, t: 28, b: 48 },
+      legend: { orientation: "h", x: 0, yref: "container", y: 0, yanchor: "bottom" },
+      margin: { l: 60, r: 12, t: 32, b: 48 },
       hovermode: "x unified",
     };
-    const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+    // The buttons are always shown, because the keyboard reaches them.
+    const buttons = ["zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"];
+    const options = { responsive: true, displaylogo: false, displayModeBar: true, modeBarButtons: [buttons] };
     Plotly.react(byId(`chart-${name}`), traces, themed, options);
   }
 

@@ -188,7 +188,7 @@ def test_controls_are_reached_by_tab_and_have_names(seen):
         assert page.evaluate("document.activeElement.id") == name
 
 
-def test_a_chart_zooms_and_zooms_out(seen):
+def test_a_chart_zooms_by_mouse_and_by_keyboard(seen):
     page, _ = seen
     area = page.locator("#chart-loss .nsewdrag")
     area.scroll_into_view_if_needed()
@@ -204,6 +204,11 @@ def test_a_chart_zooms_and_zooms_out(seen):
     area.dblclick()
     page.wait_for_timeout(500)
     assert axis_range(page) == pytest.approx(before)
+    page.focus("#chart-loss .modebar-btn >> nth=0")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    low, high = axis_range(page)
+    assert high - low == pytest.approx((before[1] - before[0]) / 2, rel=0.1)
 
 
 def axis_range(page):
