@@ -1,4 +1,4 @@
-"""The devices of all processes as one mesh, and a batch spread over them."""
+"""The devices of all processes as one mesh, and arrays that are spread over them."""
 
 import functools
 from typing import Any, NamedTuple
@@ -104,11 +104,56 @@ def put_copies(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def put_parts(tree: Any, mesh: Mesh) -> Any:
+    """Spreads arrays that all processes have over the devices.
+
+    Args:
+        tree: the arrays, which are equal in all processes. Each is spread along its
+            longest axis that the devices divide evenly; one that has none is copied to
+            every device.
+        mesh: the devices.
+    """
+    return jax.device_put(tree, _shardings(tree, mesh))
+
+
+def keep_parts(tree: Any, mesh: Mesh) -> Any:
+    """Spreads the arrays of a program as `put_parts` does; under `jit` alone.
+
+    Args:
+        tree: the arrays.
+        mesh: the devices.
+    """
+    return jax.lax.with_sharding_constraint(tree, _shardings(tree, mesh))
+
+
+def join_parts(tree: Any) -> Any:
+    """Copies arrays that are spread over the devices to every device.
+
+    Args:
+        tree: the arrays. They stay as they are if none is spread.
+    """
+    spread = [x for x in jax.tree.leaves(tree) if not x.sharding.is_fully_replicated]
+    if not spread:
+        return tree
+    return _replicated(tree, NamedSharding(spread[0].sharding.mesh, PartitionSpec()))
+
+
 def local_copy(tree: Any) -> Any:
     """Arrays of this process alone, from arrays that all devices have a copy of."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def _shardings(tree: Any, mesh: Mesh) -> Any:
+    def of_array(x: Any) -> NamedSharding:
+        fitting = [axis for axis, n in enumerate(x.shape) if n and n % mesh.size == 0]
+        if not fitting:
+            return NamedSharding(mesh, PartitionSpec())
+        longest = max(fitting, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, "data"))
+
+    return jax.tree.map(of_array, tree)
 
 
 @functools.partial(jax.jit, static_argnames="sharding")

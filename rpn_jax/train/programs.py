@@ -60,7 +60,7 @@ class Programs:
         words = jax.random.key_data(jax.random.key(config.seed))
         key = jax.random.wrap_key_data(put_copies(words, mesh))
         settings = dataclasses.replace(config, seed=0, out="", resume=False)
-        step = _keyed_step(graphdef, optimizer, config)
+        step = _keyed_step(graphdef, optimizer, config, mesh)
         programs: dict[tuple[int, ...], Step] = {}
         for shape in bucket_shapes(source, config.pipeline):
             what = (settings, graphdef, num_steps, mesh, shape, rows)
@@ -79,6 +79,7 @@ def _keyed_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: ResolvedConfig,
+    mesh: Mesh,
 ) -> KeyedStep:
     """The step as a function of a key, a state and a batch."""
 
@@ -86,7 +87,12 @@ def _keyed_step(
         key: PRNGKey, state: TrainState, batch: TrainBatch
     ) -> tuple[TrainState, StepMetrics]:
         of_key = make_train_step(
-            graphdef, optimizer, key, config=config.rpn, accumulate=config.accumulate
+            graphdef,
+            optimizer,
+            key,
+            config=config.rpn,
+            accumulate=config.accumulate,
+            mesh=mesh if config.shard_parameters else None,
         )
         return of_key(state, batch)
 

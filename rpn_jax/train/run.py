@@ -103,7 +103,9 @@ class Run:
         self._optimizer = make_optimizer(
             config.optimizer, self._schedule, ema=config.ema
         )
-        self._graphdef, self._state = init_state(model, self._optimizer, self._mesh)
+        self._graphdef, self._state = init_state(
+            model, self._optimizer, self._mesh, spread=config.shard_parameters
+        )
         self._store = CheckpointStore(self.folder.checkpoints)
         # The initial state provides the shapes and shardings of the restored one.
         if restored := self._store.restore(self._state):

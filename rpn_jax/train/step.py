@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ..core._typing import Array, Float, Int, PRNGKey
 from ..core.config import RPNConfig
 from ..core.rpn import TrainOutput, compute_losses
-from ..devices import TrainBatch, put_copies
+from ..devices import TrainBatch, join_parts, keep_parts, put_copies, put_parts
 from ..models import RPN, grid_for
 from .average import averaged
 from .optimizer import count_skipped
@@ -64,14 +64,20 @@ Loss = Callable[..., tuple[Float[jax.Array, ""], TrainOutput]]
 
 
 def init_state(
-    model: RPN, optimizer: optax.GradientTransformation, mesh: Mesh
+    model: RPN,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    spread: bool = False,
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """The state before the first step, replicated on every device.
+    """The state before the first step.
 
     Args:
         model: the network with its initial parameters.
         optimizer: the optimizer whose state is initialized.
         mesh: the devices.
+        spread: whether the arrays are spread over the devices; otherwise every device
+            has a copy.
 
     Returns:
         The static definition of the model, and the arrays of the run.
@@ -80,7 +86,7 @@ def init_state(
     # Compiled as a whole, because every shape would be a program of its own.
     moments = jax.jit(optimizer.init)(params)
     state = TrainState(jnp.zeros((), jnp.int32), params, frozen, moments)
-    return graphdef, put_copies(state, mesh)
+    return graphdef, (put_parts if spread else put_copies)(state, mesh)
 
 
 def state_shapes(
@@ -111,6 +117,7 @@ def make_train_step(
     *,
     config: RPNConfig,
     accumulate: int = 1,
+    mesh: Mesh | None = None,
 ) -> Step:
     """Makes the pure function of one training step; compile it with `jax.jit`.
 
@@ -126,6 +133,10 @@ def make_train_step(
         accumulate: number of parts into which a batch is split. The gradients of the
             parts are averaged, and the normalizers of the losses see one part at a
             time.
+        mesh: the devices over which the state is spread, as in ZeRO by Rajbhandari et
+            al. (https://arxiv.org/abs/1910.02054). They gather the parameters for each
+            step, and each applies its part of the gradients. None if every device has a
+            copy of the state.
 
     Returns:
         A function that maps a state, which may be donated, and a batch to the next
@@ -136,12 +147,25 @@ def make_train_step(
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, StepMetrics]:
         # The key depends on the step alone, so a resumed run draws the same samples.
         key_of_step = jax.random.fold_in(key, state.step)
-        gradients, outs = _gradients(loss, state, key_of_step, batch, accumulate)
+        whole = state if mesh is None else _gathered(state, mesh)
+        gradients, outs = _gradients(loss, whole, key_of_step, batch, accumulate)
+        if mesh is not None:
+            gradients = keep_parts(gradients, mesh)
         after = _updated(state, gradients, optimizer)
+        if mesh is not None:
+            after = keep_parts(after, mesh)
         norm = optax.tree.norm(gradients)
         return after, _metrics(outs, norm, after.optimizer, batch)
 
     return step
+
+
+def _gathered(state: TrainState, mesh: Mesh) -> TrainState:
+    """A state whose variables of the model are whole on every device."""
+    variables = jax.lax.with_sharding_constraint(
+        (state.params, state.frozen), NamedSharding(mesh, PartitionSpec())
+    )
+    return state._replace(params=variables[0], frozen=variables[1])
 
 
 def _loss(
@@ -242,10 +266,11 @@ def copied_model(graphdef: nnx.GraphDef, state: TrainState) -> RPN:
 
     Args:
         graphdef: the definition of the model, from `init_state`.
-        state: the arrays of the run, which are copied on their devices.
+        state: the arrays of the run. They are copied on their devices, or to all
+            devices if they are spread.
     """
     params = averaged(state.optimizer, state.params)
-    return nnx.merge(graphdef, *_copied((params, state.frozen)))
+    return nnx.merge(graphdef, *join_parts(_copied((params, state.frozen))))
 
 
 @jax.jit

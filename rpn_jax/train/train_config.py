@@ -83,6 +83,9 @@ class TrainConfig:
         batch_size: images per step, over all devices. None uses 4 for scenes and 8 for
             other data, rounded up to what the devices and `accumulate` share evenly.
         accumulate: number of parts into which a batch is split to save memory.
+        shard_parameters: spreads the parameters and the state of the optimizer over the
+            devices, instead of a copy on each, to save memory. The weights then agree
+            up to float32 rounding.
         steps: number of updates, as an alternative to `epochs`. With neither, 1,000
             steps on scenes; on other data 12 epochs, but at least 500 steps.
         epochs: number of times that every image is seen.
@@ -140,6 +143,7 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int | None = None
     accumulate: int = 1
+    shard_parameters: bool = False
     steps: int | None = None
     epochs: float | None = None
     lr: float | None = None

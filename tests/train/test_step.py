@@ -25,6 +25,7 @@ from rpn_jax.train import (
     make_train_step,
     put_batch,
 )
+from rpn_jax.train.step import copied_model
 
 KEY = jax.random.key(3)
 RATE = 0.05
@@ -328,6 +329,7 @@ sys.path[:0] = [".", "train"]
 import test_step as t
 for accumulate in (1, 2):
     print(*t.loss_curve(8, accumulate))
+print(*t.curve_of_spread_state())
 """
 
 
@@ -341,9 +343,34 @@ def loss_curve(num_devices, accumulate):
     return losses
 
 
+def curve_of_spread_state():
+    """The curve of a state that lies on two devices, half on each."""
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((2,), ("data",), auto, devices=jax.devices()[:2])
+    optimizer = make_optimizer(PLAIN, make_schedule(PLAIN, RATE, 10))
+    graphdef, state = init_state(small_rpn.make_rpn(), optimizer, mesh, spread=True)
+    step = make_train_step(graphdef, optimizer, KEY, config=small_rpn.RULES, mesh=mesh)
+    compiled = jax.jit(step, donate_argnums=0)
+    losses = []
+    for number in range(5):
+        batch = put_batch(small_rpn.make_batch(SIZE, number), mesh)
+        state, metrics = compiled(state, batch)
+        losses.append(float(metrics.loss))
+    shares = [
+        x.addressable_shards[0].data.size / x.size for x in jax.tree.leaves(state)
+    ]
+    is_even = [any(n % 2 == 0 for n in x.shape) for x in jax.tree.leaves(state)]
+    assert shares == [0.5 if even else 1.0 for even in is_even]
+    assert sum(is_even) > 10
+    model = copied_model(graphdef, state)
+    arrays = jax.tree.leaves(nnx.state(model))
+    assert all(x.sharding.is_fully_replicated for x in arrays)
+    return losses
+
+
 @pytest.fixture(scope="module")
 def curves_of_eight():
-    """The curves of eight devices, for one part and for two."""
+    """The curves of eight devices, for one part and for two, and of a spread state."""
     flags = os.environ.get("XLA_FLAGS", "")
     flags += " --xla_force_host_platform_device_count=8"
     done = subprocess.run(
@@ -363,3 +390,7 @@ def test_the_loss_curve_of_eight_devices_is_that_of_one(curves_of_eight, accumul
     of_one = loss_curve(1, accumulate)
     np.testing.assert_allclose(curves_of_eight[accumulate - 1], of_one, rtol=1e-5)
     assert len(set(of_one)) == 5
+
+
+def test_the_loss_curve_of_a_spread_state_is_that_of_copies(curves_of_eight):
+    np.testing.assert_allclose(curves_of_eight[2], loss_curve(1, 1), rtol=1e-5)
