@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook as _install_import_hook
 
 from .core import _arguments as _arguments  # which checks, and is not checked itself
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Shapes in the signatures are checked on every call, which under `jit` means once, when
 # the function is traced. JAXTYPING_DISABLE=1 in the environment switches this off.

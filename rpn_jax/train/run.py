@@ -17,7 +17,7 @@ from ..models.interop import Checkpoint, read_checkpoint
 from .build import build_model
 from .checkpoints import CheckpointStore
 from .data_settings import count_steps, set_ignore_rule
-from .metrics_log import open_log
+from .metrics_log import MetricsLog, SilentLog, open_log
 from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
 from .programs import Programs
@@ -25,7 +25,7 @@ from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
 from .run_folder import RunFolder
 from .splits import open_sources
-from .step import Step, copied_model, init_state
+from .step import Step, StepMetrics, copied_model, init_state
 from .train_config import TrainConfig
 from .validation import Validation, measure
 
@@ -178,13 +178,9 @@ class Run:
         ):
             for done in range(first + 1, self.num_steps + 1):
                 batch = window.take(batches)
-                program = programs[batch.images.shape[1:3]]
-                self._state, metrics = program(
-                    self._state, put_batch(batch, self._mesh)
-                )
                 # Metrics stay on the device, so that the host does not wait for each
                 # step.
-                window.add(metrics)
+                window.add(self._make_step(programs, batch))
                 if jax.process_count() > 1:
                     window.wait_for_previous()
                     watchdog.step(done)
@@ -193,13 +189,8 @@ class Run:
                 is_last = (
                     done == self.num_steps or self._is_over() or stop.is_last(done)
                 )
-                # Metrics are logged before the check, so that the log shows a
-                # divergence.
                 if done % config.log_every == 0 or is_last:
-                    values = window.close() | {"lr": self._learning_rate(done - 1)}
-                    log.write(done, values)
-                    self._stop_if_lost(done, values)
-                    yield Progress(done, values)
+                    yield self._log(done, window, log)
                 if done % save_every == 0 or is_last:
                     with watchdog.busy("saving"):
                         self._store.save(done, self._state)
@@ -214,6 +205,20 @@ class Run:
         self._store.close()
         if self._validation is not None:
             self._validation.close()
+
+    def _make_step(
+        self, programs: dict[tuple[int, ...], Step], batch: Batch
+    ) -> StepMetrics:
+        program = programs[batch.images.shape[1:3]]
+        self._state, metrics = program(self._state, put_batch(batch, self._mesh))
+        return metrics
+
+    def _log(self, step: int, window: Window, log: MetricsLog | SilentLog) -> Progress:
+        # Logged before the check, so that the log shows a divergence.
+        values = window.close() | {"lr": self._learning_rate(step - 1)}
+        log.write(step, values)
+        self._stop_if_lost(step, values)
+        return Progress(step, values)
 
     def _is_over(self) -> bool:
         return self._validation is not None and self._validation.is_over
