@@ -147,7 +147,8 @@ class CascadeHead(nnx.Module):
         Args:
             features: one map `[b h w c]` per level.
         """
-        levels = [jax.nn.relu(self.conv(x)) for x in features]
+        dtype = self.conv.dtype or jnp.float32
+        levels = [jax.nn.relu(self.conv(x.astype(dtype))) for x in features]
         deltas = [self.first_deltas(x).astype(jnp.float32) for x in levels]
         rows = [
             jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in maps], 1)

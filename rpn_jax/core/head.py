@@ -97,7 +97,7 @@ class RPNHead(nnx.Module):
         Returns:
             Logits `[b n]`, or `[b n 2]`, and deltas `[b n 4]`, float32.
         """
-        levels = [self._predict(x) for x in features]
+        levels = [self._predict(x) for x in self._cast(features)]
         return jax.tree.map(lambda *xs: jnp.concatenate(xs, axis=1), *levels)
 
     @lenient
@@ -134,7 +134,7 @@ class RPNHead(nnx.Module):
         # of all anchors of the batch to one cell each.
         index = jnp.asarray(index)
         patches, is_inside, shape = jax.vmap(self._patches, in_axes=(0, None, 0))(
-            list(features), anchors, index
+            self._cast(features), anchors, index
         )
         x, is_inside = (v.reshape(-1, *v.shape[2:]) for v in (patches, is_inside))
         for i, conv in enumerate(self.convs):
@@ -147,6 +147,12 @@ class RPNHead(nnx.Module):
         rows = jnp.arange(index.size)
         picked = jax.tree.map(lambda v: v[rows, shape.reshape(-1)], output)
         return jax.tree.map(lambda v: v.reshape(*index.shape, *v.shape[1:]), picked)
+
+    def _cast(
+        self, features: Sequence[Float[jax.Array, "b _ _ c"]]
+    ) -> list[Float[jax.Array, "b _ _ c"]]:
+        """The maps in the dtype of the computation, without relying on promotion."""
+        return [x.astype(self.logits.dtype or jnp.float32) for x in features]
 
     def _predict(self, x: Float[jax.Array, "b h w c"]) -> RPNOutput:
         for conv in self.convs:

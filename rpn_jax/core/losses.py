@@ -90,10 +90,12 @@ def rpn_loss(
     def batched(x):
         return jnp.asarray(x).reshape(-1, num_rows, *x.shape[targets.labels.ndim :])
 
-    output = RPNOutput(
-        batched(logits), batched(jnp.asarray(output.deltas, jnp.float32))
+    # With `jax_enable_x64`, arrays may come in float64, which nothing here needs.
+    predicted, wanted = (
+        batched(jnp.asarray(x, jnp.float32)) for x in (output.deltas, targets.deltas)
     )
-    targets = jax.lax.stop_gradient(Targets(*map(batched, targets)))
+    output = RPNOutput(batched(logits), predicted)
+    targets = jax.lax.stop_gradient(Targets(batched(targets.labels), wanted))
     rows = _anchor_rows(anchors, targets.deltas.shape, config)
     return sampled_losses(output, targets, rows, config)
 
@@ -188,4 +190,4 @@ def _anchor_rows(
             f"rpn_loss needs an anchor for every prediction, got anchors "
             f"{boxes.shape} for deltas {shape}."
         )
-    return jnp.broadcast_to(boxes, shape)
+    return jnp.broadcast_to(boxes.astype(jnp.float32), shape)
