@@ -11,7 +11,7 @@ from support.many_processes import Fleet, fail_at_step_5
 
 from rpn_jax.distributed.watchdog import STATUS
 
-STEPS = 8
+STEPS = 24  # so many that a busy machine can stop a run before its end
 FLAGS = [
     *("--steps", str(STEPS), "--batch-size", "4", "--seed", "4"),
     *("--checkpoint-every", "100", "--log-every", "1"),
