@@ -39,9 +39,8 @@ def predict(
 ) -> Iterator[tuple[int, ImageProposals]]:
     """Predicts proposals for every image of a source that can be decoded.
 
-    Images are spread over all devices of all processes, each of which yields all of
-    them. One program is compiled for each of the few
-    shapes that images are padded to.
+    Images are spread over all devices of all processes, and every process yields all of
+    them. One program is compiled for each of the few shapes that images are padded to.
 
     Args:
         model: the trained network.

@@ -12,8 +12,9 @@ No gradient passes from the second stage through the moved anchors. mmdetection 
 these to the image; here they are not clipped, since proposals are in the end.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,7 @@ from .anchor_config import AnchorConfig
 from .anchors import AnchorGrid, make_anchors
 from .boxes import decode_boxes
 from .config import MAX_LOG_SCALE
+from .head import make_conv
 from .output import RPNOutput
 
 # What the outputs of each stage are multiplied by: `target_stds` of mmdetection.
@@ -87,8 +89,8 @@ class CascadeHead(nnx.Module):
             hidden_features: channels of both stages; None uses `in_features`.
             num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
             dilation: cells between two neighbouring points of the first convolution.
-            dtype: dtype of the computation, such as bfloat16; None promotes those of
-                features and parameters. The outputs are float32.
+            dtype: dtype of the computation, such as bfloat16; None is float32. The
+                features are converted to it. The outputs are float32.
             rngs: randomness of the initial parameters.
 
         Raises:
@@ -103,18 +105,7 @@ class CascadeHead(nnx.Module):
                 f"and strides_from_image={anchor_config.strides_from_image}."
             )
         hidden = in_features if hidden_features is None else hidden_features
-
-        def conv(inputs: int, outputs: int, size: int, **options: Any) -> nnx.Conv:
-            return nnx.Conv(
-                inputs,
-                outputs,
-                (size, size),
-                **options,
-                dtype=dtype,
-                kernel_init=nnx.initializers.normal(0.01),
-                rngs=rngs,
-            )
-
+        conv = functools.partial(make_conv, dtype=dtype, rngs=rngs)
         self.anchor_config = anchor_config
         self.num_logits = num_logits
         self.conv = conv(in_features, hidden, 3, kernel_dilation=dilation)

@@ -1,6 +1,8 @@
 """The head: from feature maps to a logit and four deltas for every anchor."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,8 +56,8 @@ class RPNHead(nnx.Module):
             hidden_features: channels of the 3x3 convolutions; None uses `in_features`.
             num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
             num_convs: number of 3x3 convolutions.
-            dtype: dtype of the computation, such as bfloat16; None promotes those of
-                features and parameters. The outputs are float32.
+            dtype: dtype of the computation, such as bfloat16; None is float32. The
+                features are converted to it. The outputs are float32.
             rngs: randomness of the initial parameters.
 
         Raises:
@@ -67,17 +69,7 @@ class RPNHead(nnx.Module):
                 f"of at least 1, got {num_logits} and {num_convs}."
             )
         hidden = in_features if hidden_features is None else hidden_features
-
-        def conv(inputs: int, outputs: int, size: int) -> nnx.Conv:
-            return nnx.Conv(
-                inputs,
-                outputs,
-                (size, size),
-                dtype=dtype,
-                kernel_init=nnx.initializers.normal(0.01),
-                rngs=rngs,
-            )
-
+        conv = functools.partial(make_conv, dtype=dtype, rngs=rngs)
         widths = [in_features] + [hidden] * num_convs
         self.num_logits = num_logits
         self.convs = nnx.List(
@@ -203,6 +195,19 @@ class RPNHead(nnx.Module):
             place, *levels, cpu=_take_at_once, default=_take_by_level
         )
         return patches, place != outside, shape
+
+
+def make_conv(inputs: int, outputs: int, size: int, **options: Any) -> nnx.Conv:
+    """A convolution with the initial weights of a head.
+
+    Args:
+        inputs: number of input channels.
+        outputs: number of output channels.
+        size: height and width of the kernel.
+        **options: further arguments of `nnx.Conv`.
+    """
+    initial = nnx.initializers.normal(0.01)
+    return nnx.Conv(inputs, outputs, (size, size), kernel_init=initial, **options)
 
 
 def _take_at_once(

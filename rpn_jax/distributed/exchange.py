@@ -8,7 +8,6 @@ Every process must call these functions in the same order.
 
 import itertools
 import json
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,6 @@ from jax._src.distributed import global_state
 _SECONDS = 3600  # a process may read its data for longer than the others
 _ERRORS = {kind.__name__: kind for kind in (ValueError, OSError, FloatingPointError)}
 _numbers = itertools.count()  # of the calls so far, which keep their keys apart
-_logger = logging.getLogger(__name__)
 
 
 def is_first() -> bool:

@@ -9,7 +9,6 @@ other one looks at the clock, and ends the process.
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import socket
 import sys
@@ -31,7 +30,6 @@ _FOLDER = "rpn_jax/watchdog"
 _VERDICT = "verdict"
 # After an error of a collective, the watchdog may know the process that caused it.
 _SECONDS_FOR_VERDICT = SILENCE + 5.0
-_logger = logging.getLogger(__name__)
 
 
 class Watchdog:

@@ -15,17 +15,24 @@ class Running:
         return False
 
 
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that a test moves."""
+    seconds = [0.0]
+    monkeypatch.setattr(metrics_window.time, "perf_counter", lambda: seconds[0])
+    return seconds
+
+
+def slow_batches(now) -> Any:
+    """Batches that take three seconds each."""
+    while True:
+        now[0] += 3.0
+        yield None
+
+
 @pytest.mark.parametrize(("is_running", "said"), [(False, ["30 %"]), (True, [])])
-def test_a_run_that_waits_for_images_says_so(is_running, said, monkeypatch, caplog):
-    now = [0.0]
-    monkeypatch.setattr(metrics_window.time, "perf_counter", lambda: now[0])
-
-    def batches():
-        while True:
-            now[0] += 3.0
-            yield None
-
-    endless: Any = batches()
+def test_a_run_that_waits_for_images_says_so(is_running, said, now, caplog):
+    endless = slow_batches(now)
     window = metrics_window.Window(4)
     running: Any = Running()
     for _ in range(4):  # before the first batch, nothing could be read ahead
@@ -38,16 +45,8 @@ def test_a_run_that_waits_for_images_says_so(is_running, said, monkeypatch, capl
     assert begins == said
 
 
-def test_the_share_of_waiting_starts_again_with_every_window(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(metrics_window.time, "perf_counter", lambda: now[0])
-
-    def batches():
-        while True:
-            now[0] += 3.0
-            yield None
-
-    endless: Any = batches()
+def test_the_share_of_waiting_starts_again_with_every_window(now):
+    endless = slow_batches(now)
     window = metrics_window.Window(4)
     shares = []
     for seconds in (1.0, 9.0):

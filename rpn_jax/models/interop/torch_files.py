@@ -16,8 +16,6 @@ from .unpickling import Unpickled, load_pickle
 
 # The first object of a stream, and the version of the format, which is the second.
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
-# The pickled magic number, with which every stream begins.
-STREAM_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def load_archive(archive: zipfile.ZipFile) -> Unpickled:

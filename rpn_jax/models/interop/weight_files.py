@@ -18,7 +18,6 @@ Tensors = dict[str, np.ndarray]
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".pkl")
 # Suffixes of files that are read, but not written.
 _READ_ONLY = (".ckpt", ".bin", ".pickle", ".tar", ".json", ".index")
-_NUM_EXAMPLES = 3
 # Tensors may share numbers, so they may be larger than their file, but not by more than
 # a damaged header would make them.
 _GROWTH, _ALWAYS_ADMITTED = 32, 64 * 2**20
