@@ -52,6 +52,20 @@ def predict(
     Yields:
         The row of an image in `source`, and its proposals, the best first, in pixels of
         the upright original image. Rows come in the order of the pipeline.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> config = RPNConfig()
+    >>> model = make_model(config.anchors, backbone=narrow, rngs=nnx.Rngs(0))
+    >>> found = predict(
+    ...     model,
+    ...     Scenes(num_images=1, size=(48, 64)),
+    ...     pipeline=PipelineConfig(min_side=48, max_side=64),
+    ...     config=config,
+    ... )
+    >>> [(row, of_image.boxes.shape[1]) for row, of_image in found]
+    [(0, 4)]
     """
     mesh = make_mesh()
     batch_size = -(-batch_size // mesh.size) * mesh.size
@@ -92,6 +106,16 @@ def predict_alone(
 
     Yields:
         As `predict`, in the order of the source.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> config = RPNConfig()
+    >>> model = make_model(config.anchors, backbone=narrow, rngs=nnx.Rngs(0))
+    >>> source = Scenes(num_images=1, size=(48, 640))
+    >>> found = predict_alone(model, source, system="torchvision_320", config=config)
+    >>> [row for row, of_image in found]
+    [0]
     """
     propose = _on_one_device(model, config)
     for row in range(len(source)):

@@ -38,6 +38,10 @@ class ImageBoxes(NamedTuple):
         image_size: `(height, width)` of the resized image.
         padded_size: `(height, width)` of the resized image with its padding, which the
             feature maps cover.
+
+    >>> boxes = np.array([[10.0, 20, 50, 60]])
+    >>> ImageBoxes(boxes, image_size=(480, 640), padded_size=(480, 640)).boxes.shape
+    (1, 4)
     """
 
     boxes: Float[np.ndarray, "m 4"]
@@ -111,6 +115,12 @@ def best_overlaps(
         boxes: boxes of any images, in pixels; a box without extent overlaps nothing.
         image_sizes: `(height, width)` of each box's image, for the border rules.
         targets: the matching rules.
+
+    >>> from rpn_jax import AnchorConfig, make_anchors
+    >>> grid = make_anchors(AnchorConfig(sizes=(16,), strides=(16,)), [(2, 3)])
+    >>> boxes, sizes = jnp.array([[0.0, 0, 16, 8]]), jnp.array([[32.0, 48]])
+    >>> best_overlaps(grid, boxes, sizes, TargetConfig())
+    Array([0.2], dtype=float32)
     """
     # A rule that applies after matching ignores anchors, but does not drop them.
     border = None if targets.border_after_matching else targets.allowed_border

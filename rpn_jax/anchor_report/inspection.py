@@ -40,6 +40,14 @@ def inspect_anchors(
 
     Returns:
         The report. Without any box it is empty and has no suggestion.
+
+    >>> from rpn_jax.anchor_report import scaled
+    >>> from rpn_jax.data import Scenes
+    >>> images = [scaled(Scenes().truth(0), (0.5, 0.5), (120, 160))]
+    >>> anchors = AnchorConfig(sizes=(32,), strides=(16,))
+    >>> report = inspect_anchors(images, anchors=anchors)
+    >>> report.num_images, report.num_unmatched
+    (1, 0)
     """
     targets = targets.before_training()
     # Images without objects count as images, but have nothing to measure.

@@ -20,6 +20,10 @@ class CascadeConfig:
         region: the region rule that labels the anchors of the first stage.
         first_box_weight: factor of the first stage's box loss, beside that of both
             stages, `LossConfig.box_weight`.
+
+    >>> from rpn_jax import RPNConfig, presets
+    >>> presets.cascade_rpn().cascade.region.center_ratio
+    0.2
     """
 
     region: RegionConfig = RegionConfig()

@@ -16,6 +16,10 @@ class AtssConfig:
     Attributes:
         top_k: number of candidates of each shape, on each level, for a box: the anchors
             whose centres are nearest to its own.
+
+    >>> from rpn_jax import TargetConfig
+    >>> TargetConfig(assigner="atss", atss=AtssConfig(top_k=15)).atss.top_k
+    15
     """
 
     top_k: int = 9
@@ -37,6 +41,13 @@ class TaskAlignedConfig:
         top_k: number of candidates for a box: the anchors with the highest alignment.
         alpha: exponent of the score in the alignment.
         beta: exponent of the IoU in the alignment.
+
+    >>> from rpn_jax import TargetConfig
+    >>> rules = TargetConfig(
+    ...     assigner="task_aligned", task_aligned=TaskAlignedConfig(beta=4.0)
+    ... )
+    >>> rules.task_aligned.top_k
+    13
     """
 
     top_k: int = 13
@@ -63,6 +74,11 @@ class SimOTAConfig:
         candidate_top_k: number of IoUs whose sum tells how many anchors a box takes.
         iou_weight: factor of the IoU cost, `-log(IoU)`.
         objectness_weight: factor of the objectness cost, `-log(score)`.
+
+    >>> from rpn_jax import TargetConfig
+    >>> wider = SimOTAConfig(center_radius=3.5)
+    >>> TargetConfig(assigner="sim_ota", sim_ota=wider).sim_ota.candidate_top_k
+    10
     """
 
     center_radius: float = 2.5
@@ -92,6 +108,11 @@ class RegionConfig:
     Attributes:
         center_ratio: side of the region of positives, as a share of the box's side.
         ignore_ratio: side of the region around it, where anchors are ignored.
+
+    >>> from rpn_jax import TargetConfig
+    >>> rules = TargetConfig(assigner="region", region=RegionConfig(center_ratio=0.4))
+    >>> rules.region.ignore_ratio
+    0.5
     """
 
     center_ratio: float = 0.2
@@ -117,6 +138,12 @@ class CenternessConfig:
         negative_iou: an anchor is negative if its IoU with every box is below this.
         background: whether anchors may be negative, as in OLN's code. False ignores
             them, as OLN's paper does, so that positives alone are sampled.
+
+    >>> from rpn_jax import TargetConfig
+    >>> as_in_paper = CenternessConfig(background=False)
+    >>> rules = TargetConfig(assigner="centerness", centerness=as_in_paper)
+    >>> rules.centerness.positive_iou
+    0.3
     """
 
     positive_iou: float = 0.3
@@ -142,6 +169,11 @@ class IouBalanceConfig:
         floor_iou: IoU below which negatives are not balanced.
         floor_fraction: share of the negatives that is taken below `floor_iou`.
         num_bins: number of equal intervals of IoU that share the others.
+
+    >>> from rpn_jax import TargetConfig
+    >>> finer = IouBalanceConfig(num_bins=5)
+    >>> TargetConfig(negative_sampler="iou_balanced", iou_balance=finer).num_samples
+    256
     """
 
     floor_iou: float = 0.0

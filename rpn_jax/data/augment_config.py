@@ -23,6 +23,11 @@ class PhotometricConfig:
         saturation: lowest and highest factor of the saturation.
         hue: lowest and highest turn of the hue, as a share of the colour circle.
         exchange_channels: whether red, green and blue may change places.
+
+    >>> from rpn_jax.data import PipelineConfig
+    >>> often = PhotometricConfig(probability=0.5, exchange_channels=False)
+    >>> PipelineConfig(photometric=often).photometric.hue
+    (-0.05, 0.05)
     """
 
     probability: float = 0.0
@@ -50,6 +55,10 @@ class ZoomOutConfig:
         probability: probability that an image is placed on a larger canvas.
         side_range: lowest and highest length of the canvas's sides, as a multiple of
             the image's.
+
+    >>> from rpn_jax.data import PipelineConfig
+    >>> PipelineConfig(zoom_out=ZoomOutConfig(probability=0.5)).zoom_out.side_range
+    (1.0, 4.0)
     """
 
     probability: float = 0.0
@@ -73,6 +82,10 @@ class IoUCropConfig:
         aspect_ratio: lowest and highest width of the crop over its height.
         min_ious: one of these is drawn, and an object must have at least this IoU with
             the crop. A value of 1 keeps the whole image.
+
+    >>> from rpn_jax.data import PipelineConfig
+    >>> PipelineConfig(iou_crop=IoUCropConfig(probability=0.5)).iou_crop.scale
+    (0.3, 1.0)
     """
 
     probability: float = 0.0
@@ -102,6 +115,10 @@ class MosaicConfig:
         center: lowest and highest place of the point where the four images meet, as a
             share of the height and of the width.
         scale: lowest and highest factor of the size that the images have alone.
+
+    >>> from rpn_jax.data import PipelineConfig
+    >>> PipelineConfig(mosaic=MosaicConfig(probability=0.3)).mosaic.scale
+    (0.5, 1.0)
     """
 
     probability: float = 0.0
@@ -128,6 +145,11 @@ class CopyPasteConfig:
             image.
         max_hidden: largest share of a box that a pasted object may hide. An object of
             which other boxes cover a larger share is not pasted.
+
+    >>> from rpn_jax.data import PipelineConfig
+    >>> sizes = PipelineConfig(copy_paste=CopyPasteConfig(probability=0.3))
+    >>> sizes.copy_paste.max_objects
+    3
     """
 
     probability: float = 0.0

@@ -24,6 +24,11 @@ class CategorySplit(NamedTuple):
     Attributes:
         seen: the categories to train on.
         unseen: the categories that are held out.
+
+    >>> from rpn_jax.data import split_categories
+    >>> split = split_categories({1: "cat", 2: "dog"}, train=["cat"], test=None)
+    >>> sorted(split.seen), sorted(split.unseen)
+    ([1], [2])
     """
 
     seen: frozenset[int]

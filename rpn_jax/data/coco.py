@@ -44,6 +44,20 @@ def read_coco(
     Raises:
         ValueError: the file is not a COCO annotation file, or no image or no object is
             found.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> content = {
+    ...     "images": [{"id": 7, "file_name": "cat.png", "width": 60, "height": 40}],
+    ...     "annotations": [{"image_id": 7, "category_id": 1, "bbox": [5, 6, 10, 20]}],
+    ...     "categories": [{"id": 1, "name": "cat"}],
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder)
+    ...     Image.new("RGB", (60, 40)).save(path / "cat.png")
+    ...     _ = (path / "train.json").write_text(json.dumps(content))
+    ...     read_coco(path / "train.json").truth(0).boxes.tolist()
+    [[5.0, 6.0, 15.0, 26.0]]
     """
     path = pathlib.Path(annotations)
     folder = None if images is None else pathlib.Path(images)

@@ -26,6 +26,11 @@ class GroundTruth(NamedTuple):
         name: the name of the file, for messages and pictures.
         categories: `[m]` number of each box's category, `NO_CATEGORY` where it is not
             known; None if the source has no categories.
+
+    >>> boxes, no = np.array([[5.0, 6, 15, 26]]), np.array([False])
+    >>> truth = GroundTruth(7, (40, 60), boxes, no, np.array([200.0]), "cat.jpg")
+    >>> truth.in_categories([1]).tolist()
+    [False]
     """
 
     image_id: int

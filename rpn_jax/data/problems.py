@@ -84,6 +84,11 @@ class Problems:
         counts: number of times that each problem was met.
         lost_boxes: number of boxes that each problem left out, also those of images
             that were left out.
+
+    >>> problems = Problems()
+    >>> problems.add(Problem.MISSING_FILE, "photo.jpg")
+    >>> problems.summary()
+    ['1 x image file not found: image is left out (first in photo.jpg)']
     """
 
     def __init__(self) -> None:

@@ -49,6 +49,19 @@ def read_voc(
     Raises:
         ValueError: there is no XML file or no such split, or no image or no object is
             found.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> box = "<xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>30</ymax>"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder)
+    ...     Image.new("RGB", (60, 40)).save(path / "cat.png")
+    ...     _ = (path / "cat.xml").write_text(
+    ...         "<annotation><filename>cat.png</filename><object><name>cat</name>"
+    ...         f"<bndbox>{box}</bndbox></object></annotation>"
+    ...     )
+    ...     read_voc(path).truth(0).boxes.tolist()
+    [[0.0, 0.0, 20.0, 30.0]]
     """
     layout, problems = VocLayout(pathlib.Path(folder)), Problems()
     files = layout.files(split, problems)

@@ -47,6 +47,15 @@ def read_yolo(
     Raises:
         ValueError: the `data.yaml` cannot be read, there is no such split, or no image
             or no object is found.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder)
+    ...     Image.new("RGB", (60, 40)).save(path / "cat.png")
+    ...     _ = (path / "cat.txt").write_text("0 0.5 0.5 0.2 0.5")
+    ...     read_yolo(path).truth(0).boxes.tolist()
+    [[24.0, 10.0, 36.0, 30.0]]
     """
     problems = Problems()
     base = None if images is None else pathlib.Path(images)
@@ -78,6 +87,13 @@ def yolo_splits(data: str | pathlib.Path) -> tuple[str, ...]:
 
     Args:
         data: the `data.yaml`, or the folder of the data set.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = pathlib.Path(folder, "train.txt").write_text("images/cat.jpg")
+    ...     _ = pathlib.Path(folder, "val.txt").write_text("images/dog.jpg")
+    ...     yolo_splits(folder)
+    ('train', 'val')
     """
     return YoloLayout(pathlib.Path(data), None, Problems()).splits
 

@@ -14,6 +14,8 @@ def check_even_share(batch_size: int, accumulate: int) -> None:
 
     Raises:
         ValueError: they do not; it says which numbers would fit.
+
+    >>> check_even_share(8 * jax.device_count(), accumulate=2)
     """
     per_process = collections.Counter(x.process_index for x in jax.devices())
     if len({*per_process.values()}) > 1:

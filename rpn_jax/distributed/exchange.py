@@ -22,7 +22,11 @@ _numbers = itertools.count()  # of the calls so far, which keep their keys apart
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files, logs and pictures."""
+    """Whether this process is the one that writes files, logs and pictures.
+
+    >>> is_first()
+    True
+    """
     return jax.process_index() == 0
 
 
@@ -44,6 +48,9 @@ def gather(value: Any) -> list[Any]:
 
     Returns:
         A value for each process, by its number.
+
+    >>> gather({"images": 7})
+    [{'images': 7}]
     """
     if jax.process_count() == 1:
         return [value]
@@ -56,7 +63,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def meet() -> None:
-    """Waits for all processes."""
+    """Waits for all processes.
+
+    >>> meet()
+    """
     gather(None)
 
 
@@ -71,6 +81,9 @@ def by_first(action: Callable[[], Any]) -> Any:
 
     Raises:
         ValueError, OSError, FloatingPointError: `action` raised it in process 0.
+
+    >>> by_first(lambda: {"folder": "runs/photos"})
+    {'folder': 'runs/photos'}
     """
     if jax.process_count() == 1:
         return action()

@@ -24,6 +24,13 @@ def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
 
     Yields:
         A function that tells whether SIGTERM has come.
+
+    >>> with stop_on_sigterm() as is_stopped:
+    ...     for step in range(1, 4):
+    ...         if is_stopped():
+    ...             break
+    >>> step
+    3
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -51,6 +58,9 @@ def exit_on_sigterm(message: str) -> Iterator[None]:
 
     Args:
         message: what is logged then.
+
+    >>> with exit_on_sigterm("Everything is saved already."):
+    ...     recall = max([0.3, 0.5])
     """
 
     def leave(*_: object) -> None:

@@ -20,6 +20,8 @@ def check_shared(folder: pathlib.Path) -> None:
 
     Raises:
         ValueError: some hosts do not see what process 0 writes; it names them.
+
+    >>> check_shared(pathlib.Path.cwd())
     """
     if jax.process_count() == 1:
         return

@@ -26,6 +26,12 @@ class ProcessConfig:
             same.
         num_processes: number of processes.
         process_id: number of this process, from 0.
+
+    >>> second = ProcessConfig(
+    ...     distributed=True, coordinator="host0:8476", num_processes=2, process_id=1
+    ... )
+    >>> second.process_id
+    1
     """
 
     distributed: bool = False
@@ -44,6 +50,10 @@ def start(processes: ProcessConfig) -> None:
 
     Raises:
         ValueError: it is not known who the other processes are, or they did not come.
+
+    >>> from rpn_jax.distributed import ProcessConfig, finish
+    >>> start(ProcessConfig())
+    >>> finish()
     """
     _check(processes)
     if not processes.distributed or jax.distributed.is_initialized():
@@ -70,7 +80,12 @@ def start(processes: ProcessConfig) -> None:
 
 
 def finish() -> None:
-    """Waits for the other processes, and leaves them."""
+    """Waits for the other processes, and leaves them.
+
+    >>> from rpn_jax.distributed import ProcessConfig
+    >>> start(ProcessConfig())
+    >>> finish()
+    """
     if jax.distributed.is_initialized():
         meet()
         watchdog.end()

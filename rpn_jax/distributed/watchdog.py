@@ -202,7 +202,14 @@ watchdog = Watchdog()
 
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
-    """Ends the other processes of a run if the body of this one raises an error."""
+    """Ends the other processes of a run if the body of this one raises an error.
+
+    >>> with failing_together():
+    ...     raise OSError("the disk is full")
+    Traceback (most recent call last):
+        ...
+    OSError: the disk is full
+    """
     try:
         yield
     except KeyboardInterrupt:

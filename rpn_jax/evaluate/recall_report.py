@@ -36,6 +36,10 @@ class ImageProposals(NamedTuple):
         image_id: the number of the image, as in its `GroundTruth`.
         boxes: `[k 4]` boxes `(x0, y0, x1, y1)` in pixels of the original image.
         scores: `[k]` confidence of each proposal; ties are broken by the order of rows.
+
+    >>> found = ImageProposals(7, np.array([[1.0, 2, 4, 6]]), np.array([0.5]))
+    >>> found.image_id, found.boxes.shape
+    (7, (1, 4))
     """
 
     image_id: int

@@ -22,6 +22,15 @@ def write(program: Program, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: the suffix is another one, the packages for ONNX are missing, or
             ONNX cannot express an operation of the network.
+
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.export import core_program
+    >>> anchors = AnchorConfig(sizes=(32,), strides=(16,))
+    >>> program = core_program(anchors, [(2, 3)], (32, 48))
+    >>> write(program, "core.pt")
+    Traceback (most recent call last):
+        ...
+    ValueError: export needs a file that ends in .stablehlo or .onnx, got core.pt.
     """
     path = pathlib.Path(path)
     check_suffix(path)
@@ -50,6 +59,17 @@ def load(path: str | os.PathLike[str]) -> Loaded:
         OSError: the file cannot be read.
         ValueError: the file is none of `rpn_jax.export`, is damaged, or was written by
             a later version.
+
+    >>> import tempfile
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.export import core_program
+    >>> anchors = AnchorConfig(sizes=(32,), strides=(16,))
+    >>> program = core_program(anchors, [(2, 3)], (32, 48))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(program, f"{folder}/core.stablehlo")
+    ...     propose = load(f"{folder}/core.stablehlo")
+    >>> [array.name for array in propose.description.inputs]
+    ['logits', 'deltas', 'image_sizes']
     """
     path = pathlib.Path(path)
     if stablehlo_file.is_ours(path):

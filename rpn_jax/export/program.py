@@ -73,6 +73,16 @@ def network_program(
 
     Raises:
         ValueError: the images are too small for the network or its anchors.
+
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> config = RPNConfig()
+    >>> model = nnx.eval_shape(
+    ...     lambda: make_model(config.anchors, backbone=narrow, rngs=nnx.Rngs(0))
+    ... )
+    >>> program = network_program(model, (480, 800), config=config)
+    >>> [array.shape for array in program.description.inputs]
+    [('b', 480, 800, 3), ('b', 2)]
     """
     height, width = map(int, image_shape)
     grid = grid_for(model, config.anchors, (height, width))

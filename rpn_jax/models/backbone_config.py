@@ -28,6 +28,12 @@ class BackboneConfig:
 
     Raises:
         ValueError: there is no such backbone, or an option does not fit it.
+
+    >>> from flax import nnx
+    >>> from rpn_jax.models import make_backbone
+    >>> narrow = BackboneConfig(name="resnet18_fpn", norm="group", out_features=64)
+    >>> nnx.eval_shape(lambda: make_backbone(narrow, rngs=nnx.Rngs(0))).out_features
+    64
     """
 
     name: str

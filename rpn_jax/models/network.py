@@ -191,6 +191,15 @@ def grid_for(
     Returns:
         The anchors. With `config.strides_from_image` their strides are the image's size
         divided by the map's; otherwise they are `config.strides`.
+
+    >>> from rpn_jax.models import BackboneConfig
+    >>> config = AnchorConfig()
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = nnx.eval_shape(
+    ...     lambda: make_model(config, backbone=narrow, rngs=nnx.Rngs(0))
+    ... )
+    >>> grid_for(model, config, (64, 96)).level_sizes
+    (1152, 288, 72, 18, 6)
     """
     shapes = model.feature_shapes(image_shape)
     size = image_shape if config.strides_from_image else None

@@ -23,6 +23,13 @@ class Preprocessing:
         mean: mean of each channel after the division, in `order`.
         std: standard deviation of each channel after the division, in `order`.
         order: order of the channels in the network's input. Images are RGB.
+
+    >>> caffe = Preprocessing(
+    ...     scale=1.0, mean=(103.0, 116.0, 123.0), std=(1.0, 1.0, 1.0), order="BGR"
+    ... )
+    >>> pixel = np.full((1, 1, 1, 3), 128, np.uint8)
+    >>> caffe.normalize(pixel, np.array([[1, 1]])).tolist()
+    [[[[25.0, 12.0, 5.0]]]]
     """
 
     scale: float = 255.0

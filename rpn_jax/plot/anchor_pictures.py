@@ -73,6 +73,14 @@ def draw_labels(
         gt_boxes: the objects, without padding rows.
         sampled: the labels after sampling, which select the anchors to draw; None draws
             all positive anchors and no negative ones.
+
+    >>> from rpn_jax import AnchorConfig, Matches, make_anchors
+    >>> grid = make_anchors(AnchorConfig(sizes=(24,), strides=(16,)), [(3, 4)])
+    >>> labels, no = np.arange(36) == 20, np.zeros(36, int)
+    >>> matches = Matches(labels.astype(int), no, labels.astype(float))
+    >>> boxes = np.array([[10.0, 5, 40, 30]])
+    >>> _, (ax,) = canvas.image_axes([np.zeros((48, 64, 3), np.uint8)], columns=1)
+    >>> draw_labels(ax, grid, matches, boxes)
     """
     before = np.asarray(matches.labels)
     after = before if sampled is None else np.asarray(sampled)
@@ -104,6 +112,13 @@ def plot_labels(
     """Draws the labels of anchors on their image, with a legend.
 
     Except for `image`, the arguments are those of `draw_labels`.
+
+    >>> from rpn_jax import AnchorConfig, Matches, make_anchors
+    >>> grid = make_anchors(AnchorConfig(sizes=(24,), strides=(16,)), [(3, 4)])
+    >>> labels, no = np.arange(36) == 20, np.zeros(36, int)
+    >>> matches = Matches(labels.astype(int), no, labels.astype(float))
+    >>> boxes = np.array([[10.0, 5, 40, 30]])
+    >>> figure = plot_labels(np.zeros((48, 64, 3), np.uint8), grid, matches, boxes)
     """
     figure, (ax,) = canvas.image_axes([image], columns=1)
     draw_labels(ax, grid, matches, gt_boxes, sampled=sampled)
@@ -168,6 +183,13 @@ def plot_heat(
         name: the name of the values, for the scale.
         levels: indices of the levels to plot; None plots all levels.
         limits: the values that are drawn darkest and brightest.
+
+    >>> from rpn_jax import AnchorConfig, make_anchors
+    >>> grid = make_anchors(AnchorConfig(sizes=(24,), strides=(16,)), [(3, 4)])
+    >>> image, values = np.zeros((48, 64, 3), np.uint8), np.linspace(0, 1, len(grid))
+    >>> figure = plot_heat(image, grid, values, name="score")
+    >>> figure.axes[0].get_title()
+    'cells of 16 px: up to 1.00'
     """
     chosen = range(len(grid.levels)) if levels is None else levels
     figure, axes = canvas.image_axes([image] * len(chosen), columns=3)

@@ -109,6 +109,16 @@ def draw_recall_over_iou(ax: Axes, recall: Recall) -> None:
     Args:
         ax: the axes to draw into.
         recall: the recall by COCO's or by detectron2's way of counting.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.evaluate import ImageProposals, evaluate
+    >>> from rpn_jax.plot import new_figure
+    >>> truth = Scenes().truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, np.ones(len(truth.boxes)))
+    >>> ax = new_figure(6.0, 4.0).add_subplot()
+    >>> draw_recall_over_iou(ax, evaluate([truth], [found]).coco)
+    >>> ax.get_ylabel()
+    'recall'
     """
     for row, limit in reversed(list(enumerate(LIMITS))):
         values = recall.over_iou(limit)
@@ -128,6 +138,16 @@ def draw_recall_over_limits(ax: Axes, recall: Recall) -> None:
     Args:
         ax: the axes to draw into.
         recall: the recall by COCO's or by detectron2's way of counting.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.evaluate import ImageProposals, evaluate
+    >>> from rpn_jax.plot import new_figure
+    >>> truth = Scenes().truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, np.ones(len(truth.boxes)))
+    >>> ax = new_figure(6.0, 4.0).add_subplot()
+    >>> draw_recall_over_limits(ax, evaluate([truth], [found]).coco)
+    >>> ax.get_xlabel()
+    'proposals per image'
     """
     for size, color in _SIZES.items():
         values = recall.over_limits(size=size)

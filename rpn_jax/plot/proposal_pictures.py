@@ -33,6 +33,16 @@ def draw_proposals(
         proposals: the proposals of the same image.
         top_k: number of proposals that count, the best scores first.
         iou: the lowest IoU that finds an object.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.plot import image_axes
+    >>> scenes = Scenes()
+    >>> truth = scenes.truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, np.ones(len(truth.boxes)))
+    >>> _, (ax,) = image_axes([scenes.pixels(0)], columns=1)
+    >>> draw_proposals(ax, truth, found)
+    >>> ax.get_title()
+    'scene_000000: 3 of 3 found by 3'
     """
     order = np.argsort(-proposals.scores, kind="stable")[:top_k]
     boxes, objects = proposals.boxes[order], truth.boxes[~truth.is_ignored]
@@ -67,6 +77,14 @@ def plot_proposals(
         proposals: the proposals of the same images.
         top_k: number of proposals per image that count, the best scores first.
         iou: the lowest IoU that finds an object.
+
+    >>> from rpn_jax.data import Scenes
+    >>> scenes = Scenes()
+    >>> truth = scenes.truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, np.ones(len(truth.boxes)))
+    >>> figure = plot_proposals([scenes.pixels(0)], [truth], [found])
+    >>> figure.axes[0].get_title()
+    'scene_000000: 3 of 3 found by 3'
     """
     figure, axes = canvas.image_axes(images, columns=3)
     for ax, truth, of_image in zip(axes, truths, proposals, strict=True):

@@ -22,6 +22,10 @@ def plot_anchor_report(report: AnchorReport) -> Figure:
 
     Args:
         report: the result of `inspect_anchors`.
+
+    >>> from rpn_jax.anchor_report import inspect_anchors
+    >>> len(plot_anchor_report(inspect_anchors([])).axes)
+    4
     """
     figure = canvas.new_figure(11.0, 8.5)
     axes = figure.subplots(2, 2)
@@ -41,6 +45,11 @@ def draw_shapes(
         ax: the axes to draw into.
         sides: `(width, height)` of the boxes in pixels of the network's input.
         anchors: the configuration of the anchors.
+
+    >>> ax = canvas.new_figure(5.0, 4.0).add_subplot()
+    >>> draw_shapes(ax, np.array([[30.0, 60], [50, 40]]), AnchorConfig())
+    >>> ax.get_title()
+    '2 boxes'
     """
     # Many points would hide each other, so a density of hexagons replaces them.
     proper = _proper(sides)
@@ -76,6 +85,11 @@ def draw_sizes(
 
     The size is the side of the square of equal area. The arguments are those of
     `draw_shapes`.
+
+    >>> ax = canvas.new_figure(5.0, 4.0).add_subplot()
+    >>> draw_sizes(ax, np.array([[30.0, 60], [50, 40]]), AnchorConfig())
+    >>> ax.get_xlabel()
+    'side of the square of equal area, resized px'
     """
     sizes = sorted({size for level in anchors.level_sizes for size in level})
     _draw_histogram(ax, np.sqrt(_proper(sides).prod(axis=1)), sizes, "anchor sizes")
@@ -89,6 +103,11 @@ def draw_aspects(
     """Draws a histogram of aspect ratios of boxes, with a line at each anchor's.
 
     The arguments are those of `draw_shapes`.
+
+    >>> ax = canvas.new_figure(5.0, 4.0).add_subplot()
+    >>> draw_aspects(ax, np.array([[30.0, 60], [50, 40]]), AnchorConfig())
+    >>> ax.get_xlabel()
+    'height over width'
     """
     proper = _proper(sides)
     aspects = proper[:, 1] / proper[:, 0]
@@ -105,6 +124,13 @@ def draw_best_iou(ax: Axes, report: AnchorReport) -> None:
     Args:
         ax: the axes to draw into.
         report: the result of `inspect_anchors`.
+
+    >>> from rpn_jax.anchor_report import inspect_anchors
+    >>> report = inspect_anchors([])._replace(best_iou=np.array([0.4, 0.8]))
+    >>> ax = canvas.new_figure(5.0, 4.0).add_subplot()
+    >>> draw_best_iou(ax, report)
+    >>> ax.get_xlabel()
+    'best IoU with any anchor'
     """
     bins = np.linspace(0.0, 1.0, 41).tolist()
     label = f"given anchors, mean {_mean(report.best_iou)}"

@@ -52,6 +52,11 @@ class Chart(NamedTuple):
         lines: the lines.
         ticks: numbers that a logarithmic horizontal axis names; none makes it linear.
         is_share: limits the vertical axis to values from 0 to 1.
+
+    >>> lines = (Line("photos", [10, 20], [0.7, 0.5], 0),)
+    >>> chart = Chart("losses", "Losses", ("step", "loss"), lines)
+    >>> chart.table().rows
+    [('photos', '0.7', '0.5', '0.5', '0.7')]
     """
 
     name: str

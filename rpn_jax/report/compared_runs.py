@@ -42,6 +42,14 @@ def read_run(folder: str | os.PathLike[str], name: str) -> FinishedRun:
 
     Raises:
         ValueError: the folder has no finished run.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder)
+    ...     _ = (path / "config.json").write_text('{"rpn": {"head": "rpn"}, "lr": 0.1}')
+    ...     _ = (path / "recall.json").write_text('{"AR@100": 0.5}')
+    ...     read_run(path, "photos").config
+    {'rpn.head': 'rpn', 'lr': 0.1}
     """
     folder = pathlib.Path(folder)
     recall, config = (_read(folder / x) for x in ("recall.json", "config.json"))
@@ -60,6 +68,16 @@ def comparison_page(
         gallery: the images in which the runs find different objects; None shows none.
         command: the command that wrote the page.
         note: what to say about the images.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.evaluate import ImageProposals, evaluate
+    >>> truth = Scenes().truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, truth.areas)
+    >>> recall = evaluate([truth], [found]).as_dict()
+    >>> runs = [FinishedRun(name, recall, {"lr": 0.1}, []) for name in ("a", "b")]
+    >>> page = comparison_page(runs, None, command="rpn-jax report a b", note="None.")
+    >>> page.title, len(page.sections)
+    ('Comparison of a, b', 5)
     """
     names = [run.name for run in runs]
     curves = training_charts({run.name: run.metrics for run in runs})

@@ -71,6 +71,12 @@ def find_finders(
     Args:
         truths: the ground truth of every image.
         proposals: the proposals of the same images, in the same order.
+
+    >>> from rpn_jax.data import Scenes
+    >>> truth = Scenes().truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, truth.areas)
+    >>> len(truth.boxes), find_finders([truth], [found]).rank[0].tolist()
+    (3, [0, 1, 2])
     """
     overlaps = find_overlaps(truths, proposals, CURVE_LIMITS[-1])
     in_size = in_sizes(overlaps.objects.areas)[: len(PAGE_SIZES)]

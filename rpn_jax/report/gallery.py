@@ -57,6 +57,11 @@ def make_gallery(source: ImageSource, runs: Sequence[RunProposals]) -> Gallery:
     Args:
         source: the images with their ground truth.
         runs: the proposals of each run for these images.
+
+    >>> from rpn_jax.data import Scenes
+    >>> gallery = make_gallery(Scenes(num_images=2), [RunProposals("photos", {})])
+    >>> gallery.num_images, gallery.content["numImages"]
+    (0, 2)
     """
     truths = [source.truth(row) for row in range(len(source))]
     truths += source.left_out

@@ -33,6 +33,15 @@ def write_page(page: Page, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ModuleNotFoundError: plotly or jinja2 is not installed.
+
+    >>> import pathlib, tempfile
+    >>> from rpn_jax.report import Section
+    >>> page = Page("Photos", "A run.", (Section("summary", "Summary", ["Good."]),))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "page.html"
+    ...     write_page(page, path)
+    ...     path.read_text()[:15]
+    '<!doctype html>'
     """
     # The name of a file may have bytes that are not UTF-8; they become a "?".
     content = render(page).encode("utf-8", errors="replace")
@@ -45,6 +54,11 @@ def render(page: Page) -> str:
 
     Args:
         page: the content.
+
+    >>> from rpn_jax.report import Section
+    >>> section = Section("summary", "Summary", ["A file is called <img>."])
+    >>> "called &lt;img&gt;" in render(Page("Photos", "A run.", (section,)))
+    True
     """
     charts = [chart for section in page.sections for chart in section.charts]
     galleries = [s.gallery.content for s in page.sections if s.gallery is not None]

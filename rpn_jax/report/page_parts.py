@@ -14,7 +14,11 @@ _PICTURE_SIDE = 1400  # longest side of a picture that is no photo, in pixels
 
 
 class Table(NamedTuple):
-    """A table of texts; the first cell of each row is its heading."""
+    """A table of texts; the first cell of each row is its heading.
+
+    >>> Table("Recall", ["limit", "AR"], [["100", "0.5"]]).rows
+    [['100', '0.5']]
+    """
 
     caption: str
     header: Sequence[str]
@@ -59,6 +63,13 @@ def read_picture(path: pathlib.Path, text: str) -> Picture | None:
     Args:
         path: the file.
         text: what the picture shows.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "labels.png"
+    ...     Image.new("RGB", (60, 40)).save(path)
+    ...     read_picture(path, "Labels of anchors.").source[:23]
+    'data:image/jpeg;base64,'
     """
     if not path.exists():
         return None

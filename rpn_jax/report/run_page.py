@@ -43,6 +43,18 @@ def evaluation_page(report: Report, gallery: Gallery, facts: PageFacts) -> Page:
         report: the recall.
         gallery: the images to show.
         facts: what the page says beside.
+
+    >>> from rpn_jax.data import Scenes
+    >>> from rpn_jax.evaluate import ImageProposals, evaluate
+    >>> from rpn_jax.report import RunProposals, make_gallery
+    >>> scenes = Scenes(num_images=1)
+    >>> truth = scenes.truth(0)
+    >>> found = ImageProposals(truth.image_id, truth.boxes, truth.areas)
+    >>> gallery = make_gallery(scenes, [RunProposals("photos", {0: found})])
+    >>> facts = PageFacts("photos", "rpn-jax evaluate --run photos", config={})
+    >>> page = evaluation_page(evaluate([truth], [found]), gallery, facts)
+    >>> [section.title for section in page.sections]
+    ['Summary', 'Recall', 'Images', 'Problems of the data', 'Settings']
     """
     header, *rows = report.rows()
     recall = Table("Recall by the number of proposals per image", header, rows)
@@ -75,6 +87,12 @@ def inspection_page(
         picture: the picture of the report, if it was drawn.
         advice: flags of better anchors; empty if there are none.
         facts: what the page says beside.
+
+    >>> from rpn_jax.anchor_report import inspect_anchors
+    >>> facts = PageFacts("photos", "rpn-jax inspect --data photos.json", config={})
+    >>> page = inspection_page(inspect_anchors([]), None, "", facts)
+    >>> [table.caption for table in page.sections[0].tables]
+    ['What anchors cover', 'By size', 'By aspect ratio', 'Anchors']
     """
     captions = "What anchors cover", "By size", "By aspect ratio", "Anchors"
     tables = [

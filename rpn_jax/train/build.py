@@ -42,6 +42,11 @@ def build_model(config: ResolvedConfig, rngs: nnx.Rngs | None = None) -> RPN:
     Returns:
         The network. It has group norms if it is trained from scratch, otherwise the
         norms that the pretrained weights of the backbone have.
+
+    >>> from rpn_jax.train import TrainConfig, resolve
+    >>> config = resolve(TrainConfig(data="scenes", fpn_features=8))
+    >>> nnx.eval_shape(lambda: build_model(config)).feature_shapes((64, 96))[0]
+    (16, 24)
     """
     # Frozen norms need pretrained statistics, so other runs have group norms.
     has_norms = backbone_spec(config.backbone).has_norms
@@ -78,6 +83,11 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRu
 
     Raises:
         ValueError: the folder has no run, or the run has no intact checkpoint.
+
+    >>> load_run("no/such/run")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: read_config needs a JSON file, got 'no/such/run/config.json': ...
     """
     places = RunFolder(folder)
     config = read_config(ResolvedConfig, places.config)

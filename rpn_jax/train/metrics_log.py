@@ -18,6 +18,14 @@ class MetricsLog:
     """Appends to a file of JSON lines, and to TensorBoard's if it is installed.
 
     Damaged lines are dropped when the file is opened again; see `read_metrics`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = MetricsLog(folder)
+    ...     log.write(10, {"loss": 0.5})
+    ...     log.close()
+    ...     read_metrics(log.path)
+    [{'step': 10, 'loss': 0.5}]
     """
 
     def __init__(

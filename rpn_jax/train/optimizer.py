@@ -136,6 +136,13 @@ def count_skipped(
 
     Raises:
         TypeError: the state belongs to another optimizer.
+
+    >>> import jax.numpy as jnp
+    >>> config = OptimizerConfig(name="sgd")
+    >>> optimizer = make_optimizer(config, make_schedule(config, 0.1, num_steps=10))
+    >>> in_a_row, in_total = count_skipped(optimizer.init({"bias": jnp.zeros(3)}))
+    >>> int(in_a_row), int(in_total)
+    (0, 0)
     """
     if not isinstance(state, optax.ApplyIfFiniteState):
         raise TypeError(

@@ -81,6 +81,12 @@ def init_state(
 
     Returns:
         The static definition of the model, and the arrays of the run.
+
+    >>> from rpn_jax.train import TrainConfig, build_model, make_mesh, resolve
+    >>> config = resolve(TrainConfig(data="scenes", fpn_features=8))
+    >>> _, state = init_state(build_model(config), optax.sgd(0.1), make_mesh())
+    >>> int(state.step)
+    0
     """
     graphdef, params, frozen = nnx.split(model, model.is_trainable, ...)
     # Compiled as a whole, because every shape would be a program of its own.
@@ -141,6 +147,16 @@ def make_train_step(
     Returns:
         A function that maps a state, which may be donated, and a batch to the next
         state and the metrics.
+
+    >>> from rpn_jax.train import TrainConfig, build_model, make_mesh, make_optimizer
+    >>> from rpn_jax.train import make_schedule, resolve
+    >>> config = resolve(TrainConfig(data="scenes", fpn_features=8))
+    >>> schedule = make_schedule(config.optimizer, config.lr, num_steps=10)
+    >>> optimizer = make_optimizer(config.optimizer, schedule)
+    >>> graphdef, state = init_state(build_model(config), optimizer, make_mesh())
+    >>> key = jax.random.key(config.seed)
+    >>> step = make_train_step(graphdef, optimizer, key, config=config.rpn)
+    >>> compiled = jax.jit(step, donate_argnums=0)  # state, metrics = compiled(...)
     """
     loss = functools.partial(_loss, graphdef, config)
 

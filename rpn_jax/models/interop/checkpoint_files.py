@@ -40,6 +40,15 @@ def read_checkpoint(
     Raises:
         ValueError: the file cannot be read, or comes from no known system, or has no
             such part.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from rpn_jax.models.interop import write_tensors
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/weights.npz"
+    ...     write_tensors(path, {"rpn.head.cls_logits.bias": np.zeros(3)})
+    ...     list(read_checkpoint(path, "torchvision").tensors)
+    ['head.logits.bias']
     """
     file = read_weight_file(path, part)
     tensors = dict(file.tensors)

@@ -56,6 +56,11 @@ def translate(tensors: Mapping[str, np.ndarray], system: str) -> Checkpoint:
 
     Raises:
         ValueError: there is no such system, or it has none of the names.
+
+    >>> weights = {"rpn.head.cls_logits.weight": np.zeros((3, 8, 1, 1))}
+    >>> checkpoint = translate(weights, "torchvision")
+    >>> {name: x.shape for name, x in checkpoint.tensors.items()}
+    {'head.logits.kernel': (1, 1, 8, 3)}
     """
     rules, ours, names = SYSTEMS[checked_system(system)], {}, {}
     for name, value in tensors.items():
@@ -89,6 +94,11 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
 
     Raises:
         ValueError: the system has no name for a tensor, which the message names.
+
+    >>> weights = {"rpn.head.cls_logits.weight": np.zeros((3, 8, 1, 1))}
+    >>> checkpoint = translate(weights, "torchvision")
+    >>> {name: x.shape for name, x in to_system(checkpoint, "detectron2_fpn").items()}
+    {'proposal_generator.rpn_head.objectness_logits.weight': (3, 8, 1, 1)}
     """
     rules = SYSTEMS[checked_system(system)]
     table = rules.rules
@@ -119,7 +129,15 @@ def to_system(checkpoint: Checkpoint, system: str) -> Tensors:
 
 
 def dropped(checkpoint: Checkpoint, system: str) -> list[str]:
-    """The tensors that a system has no place for, because it is a classifier."""
+    """The tensors that a system has no place for, because it is a classifier.
+
+    >>> weights = {
+    ...     "backbone.body.conv1.weight": np.zeros((8, 3, 7, 7)),
+    ...     "rpn.head.cls_logits.bias": np.zeros(3),
+    ... }
+    >>> dropped(translate(weights, "torchvision"), "torchvision_resnet")
+    ['head.logits.bias']
+    """
     if SYSTEMS[system].preset is not None:
         return []
     return [x for x in checkpoint.tensors if not x.startswith("backbone.body.")]

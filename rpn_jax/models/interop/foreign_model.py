@@ -46,6 +46,16 @@ def make_foreign_model(checkpoint: Checkpoint) -> ForeignModel:
     Raises:
         ValueError: a tensor is missing, has another shape, or does not fit the rules of
             the system. The message names the tensor.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> from rpn_jax.models.interop import checkpoint_of
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> found = make_foreign_model(checkpoint_of(model, "torchvision"))
+    >>> found.model.feature_shapes((64, 96))[0], found.config.targets.num_samples
+    ((16, 24), 256)
     """
     config = rules_of(checkpoint)
     shape = shape_of(checkpoint)._replace(num_logits=config.num_logits)
@@ -67,6 +77,15 @@ def check_complete(checkpoint: Checkpoint) -> None:
 
     Raises:
         ValueError: a tensor is missing or has another shape; the message names it.
+
+    >>> import numpy as np
+    >>> from rpn_jax.models.interop import translate
+    >>> weights = {"conv1.weight": np.zeros((64, 3, 7, 7))}
+    >>> checkpoint = translate(weights, "torchvision_resnet")
+    >>> check_complete(checkpoint)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: tensors needs a known backbone: a ResNet of 18, 34, 50 or 101 ...
     """
     match_shapes(expected_shapes(checkpoint), checkpoint)
 
@@ -83,6 +102,15 @@ def rules_of(checkpoint: Checkpoint) -> RPNConfig:
 
     Raises:
         ValueError: the system is a classifier, or none of its rules has such anchors.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> from rpn_jax.models.interop import checkpoint_of
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> rules_of(checkpoint_of(model, "torchvision")).proposals.post_nms_top_k
+    1000
     """
     system = SYSTEMS[checkpoint.system]
     if system.preset is None:

@@ -70,6 +70,20 @@ def load_weights(
         ValueError: the file cannot be read; it has nothing for this network, or a part
             of it only incompletely; a tensor has another shape, and the message names
             it; or the network has other preprocessing than the weights expect.
+
+    >>> import tempfile
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> from rpn_jax.models.interop import write_tensors
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/weights.npz"
+    ...     write_tensors(path, export_weights(model, "torchvision"))
+    ...     report = load_weights(model, path)
+    >>> len(report.loaded), report.left_out, report.missing
+    (63, (), ())
     """
     if isinstance(weights, Checkpoint):
         return import_weights(model, weights)
@@ -88,6 +102,15 @@ def import_weights(model: RPN, checkpoint: Checkpoint) -> LoadReport:
 
     Raises:
         ValueError: as in `load_weights`.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> report = import_weights(model, checkpoint_of(model, "torchvision"))
+    >>> report.missing
+    ()
     """
     expected = SYSTEMS[checkpoint.system].preprocessing
     if model.preprocessing != expected:
@@ -158,6 +181,14 @@ def export_weights(model: RPN, system: str) -> Tensors:
 
     Raises:
         ValueError: the system has no name for a tensor.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> export_weights(model, "torchvision")["rpn.head.cls_logits.weight"].shape
+    (3, 128, 1, 1)
     """
     return to_system(checkpoint_of(model, system), system)
 
@@ -168,6 +199,14 @@ def checkpoint_of(model: RPN, system: str) -> Checkpoint:
     Args:
         model: the network.
         system: name in `SYSTEMS` of the system that the weights are made for.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.models import BackboneConfig, make_model
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> checkpoint_of(model, "torchvision").tensors["head.logits.bias"].shape
+    (3,)
     """
     tensors = {name: np.asarray(x[...]) for name, x in variables_of(model)}
     names = {name: name for name in tensors}

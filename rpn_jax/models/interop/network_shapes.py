@@ -47,7 +47,14 @@ class NetworkShape(NamedTuple):
 
 
 def has_head(checkpoint: Checkpoint) -> bool:
-    """Whether weights belong to a detector, and not to a classifier."""
+    """Whether weights belong to a detector, and not to a classifier.
+
+    >>> import numpy as np
+    >>> from rpn_jax.models.interop import translate
+    >>> weights = {"conv1.weight": np.zeros((8, 3, 7, 7))}
+    >>> has_head(translate(weights, "torchvision_resnet"))
+    False
+    """
     return any(name.startswith("head.") for name in checkpoint.tensors)
 
 

@@ -47,6 +47,14 @@ def guess_system(tensors: Mapping[str, np.ndarray] | Iterable[str]) -> str:
     Raises:
         ValueError: no system explains nearly all tensors of a complete network. The
             message names the nearest systems, and what the file misses for each.
+
+    >>> from flax import nnx
+    >>> from rpn_jax import AnchorConfig
+    >>> from rpn_jax.models import BackboneConfig, export_weights, make_model
+    >>> narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    >>> model = make_model(AnchorConfig(), backbone=narrow, rngs=nnx.Rngs(0))
+    >>> guess_system(export_weights(model, "torchvision"))
+    'torchvision'
     """
     names = list(tensors)
     arrays = tensors if isinstance(tensors, Mapping) else {}
