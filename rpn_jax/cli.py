@@ -17,6 +17,7 @@ COMMANDS = {
     "export": "writes a network with its proposals as one file for other runtimes",
     "inspect": "reports problems of a data set, and how well anchors fit it",
     "report": "compares finished runs in a page for the browser",
+    "compare": "compares two runs object by object, and their recall with intervals",
 }
 
 # What to do after a run was stopped. The other commands begin anew.

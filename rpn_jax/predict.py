@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from .core._typing import Array, Float
-from .core.config import RPNConfig
+from .core.config import RPNConfig, TargetConfig
 from .core.proposals import Proposals
 from .core.rpn import compute_proposals
 from .data import GroundTruth, ImageError, ImageSource, PipelineConfig, eval_batches
@@ -69,7 +69,7 @@ def predict(
     """
     mesh = make_mesh()
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    propose = _on_mesh(model, mesh, config)
+    propose = _on_mesh(model, mesh, _for_proposals(config))
     batches = eval_batches(
         source,
         pipeline,
@@ -117,7 +117,7 @@ def predict_alone(
     >>> [row for row, of_image in found]
     [0]
     """
-    propose = _on_one_device(model, config)
+    propose = _on_one_device(model, _for_proposals(config))
     for row in range(len(source)):
         try:
             pixels = source.pixels(row)
@@ -168,6 +168,18 @@ def prepare(pixels: UInt8[np.ndarray, "_ _ 3"], system: str) -> Prepared:
     padded[:height, :width] = pixels
     size = np.array([height, width], np.float32)
     return Prepared(padded, size, (size / np.array(original)).astype(np.float32))
+
+
+def _for_proposals(config: RPNConfig) -> RPNConfig:
+    """The settings that proposals depend on.
+
+    So networks that were trained by different rules share the programs.
+    """
+    targets = config.targets
+    shared = TargetConfig(
+        pixel_offset=targets.pixel_offset, delta_weights=targets.delta_weights
+    )
+    return RPNConfig(anchors=config.anchors, targets=shared, proposals=config.proposals)
 
 
 def _in_original(

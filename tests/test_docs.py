@@ -20,7 +20,7 @@ from support.foreign_tiny import tiny_weights
 
 import rpn_jax
 from rpn_jax import Proposals, export, predict
-from rpn_jax.commands import convert, evaluate, flags, propose
+from rpn_jax.commands import compare, convert, evaluate, flags, propose
 from rpn_jax.commands import export as export_command
 from rpn_jax.commands import report as report_command
 from rpn_jax.models import BackboneConfig
@@ -33,6 +33,7 @@ PAGES = {
     if path.exists()
 }
 COMMANDS = {
+    "compare": compare.CompareConfig,
     "convert": convert.ConvertConfig,
     "evaluate": evaluate.EvaluateConfig,
     "export": export_command.ExportConfig,

@@ -63,7 +63,7 @@ EDGES = (
 )
 
 PACKAGE = pathlib.Path(rpn_jax.__file__).parent
-PUBLIC_FILES = ("presets.py", "predict.py")
+PUBLIC_FILES = ("label.py", "presets.py", "predict.py")
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ MODULES = {
     "rpn_jax.train": "Training",
     "rpn_jax.distributed": "Many processes",
     "rpn_jax.predict": "A model and images to proposals",
+    "rpn_jax.label": "A model and images to labels of anchors",
     "rpn_jax.evaluate": "Recall, and files of proposals",
     "rpn_jax.anchor_report": "Do anchors fit a data set?",
     "rpn_jax.plot": "Pictures",

@@ -1,7 +1,6 @@
 """`rpn-jax evaluate`: measures the recall of a trained network on a data set."""
 
 import dataclasses
-import logging
 import pathlib
 import shlex
 from collections.abc import Sequence
@@ -10,9 +9,7 @@ from ..data import (
     CategorySplit,
     ImageSource,
     check_categories,
-    data_splits,
     only_evaluated,
-    open_source,
     split_categories,
 )
 from ..distributed import ProcessConfig, failing_together, finish, is_first, start
@@ -27,8 +24,7 @@ from ..train import (
 )
 from . import flags, pages
 from .artifacts import write_evaluation
-
-_logger = logging.getLogger(__name__)
+from .evaluated_data import open_evaluated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,14 +82,7 @@ def _evaluate(options: EvaluateConfig, arguments: Sequence[str]) -> str:
     if options.data is None:
         source = open_sources(trained.config).val
     else:
-        split = options.split or ("val" if options.data == "scenes" else None)
-        source = open_source(options.data, images=options.images, split=split)
-        if split is None and (splits := data_splits(options.data)):
-            _logger.warning(
-                "All images of %s are evaluated: those of %s. Choose with --split.",
-                options.data,
-                ", ".join(splits),
-            )
+        source = open_evaluated(options.data, options.images, options.split)
     log_problems(source)
     categories = _categories(options, trained.config, source)
     if categories is not None:

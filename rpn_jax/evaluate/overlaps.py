@@ -109,7 +109,7 @@ def _of_image(
     # much memory.
     is_object = ~truth.is_ignored
     objects = truth.boxes[is_object].astype(float)
-    iou = _pairwise_iou(objects, boxes)
+    iou = iou_of_pairs(objects, boxes)
     is_candidate = (iou >= _LOWEST_IOU).any(axis=0)
     iou = iou[:, is_candidate]
     object_row, candidate_row = np.nonzero(iou >= _LOWEST_IOU)
@@ -135,7 +135,7 @@ def _nothing() -> Overlaps:
     )
 
 
-def _pairwise_iou(
+def iou_of_pairs(
     a: Float[np.ndarray, "m 4"], b: Float[np.ndarray, "k 4"]
 ) -> Float[np.ndarray, "m k"]:
     """`boxes.pairwise_iou` in NumPy, because the shapes change with every image."""

@@ -60,6 +60,7 @@ def draw_labels(
     gt_boxes: Float[Array, "m 4"],
     *,
     sampled: Int[Array, " n"] | None = None,
+    boxes: Float[Array, "n 4"] | None = None,
 ) -> None:
     """Draws which anchors are positive, negative or ignored.
 
@@ -73,6 +74,7 @@ def draw_labels(
         gt_boxes: the objects, without padding rows.
         sampled: the labels after sampling, which select the anchors to draw; None draws
             all positive anchors and no negative ones.
+        boxes: the anchors, if they are not where the grid has them.
 
     >>> from rpn_jax import AnchorConfig, Matches, make_anchors
     >>> grid = make_anchors(AnchorConfig(sizes=(24,), strides=(16,)), [(3, 4)])
@@ -84,7 +86,8 @@ def draw_labels(
     """
     before = np.asarray(matches.labels)
     after = before if sampled is None else np.asarray(sampled)
-    boxes, gt_boxes = np.asarray(grid.boxes), np.asarray(gt_boxes)
+    boxes = np.asarray(grid.boxes if boxes is None else boxes)
+    gt_boxes = np.asarray(gt_boxes)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2.0
     positive, negative = after == 1, (after == 0) & (sampled is not None)
     # Later drawings lie on top: ignored cells, negatives, positives, objects.

@@ -8,6 +8,8 @@ from .charts import Chart as Chart
 from .charts import Line as Line
 from .compared_runs import FinishedRun as FinishedRun
 from .compared_runs import comparison_page as comparison_page
+from .compared_runs import differing_settings as differing_settings
+from .compared_runs import flat as flat
 from .compared_runs import read_run as read_run
 from .finders import Finders as Finders
 from .finders import find_finders as find_finders

@@ -110,6 +110,23 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def differing_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The settings that are not equal in all runs.
+
+    Args:
+        configs: the settings of each run as one level, from `flat`.
+
+    Returns:
+        The values of all runs as JSON, by the name of the setting.
+
+    >>> differing_settings([{"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1}])
+    {'seed': ['0', '1']}
+    """
+    names = dict.fromkeys(name for config in configs for name in config)
+    texts = {name: [json.dumps(x.get(name)) for x in configs] for name in names}
+    return {name: values for name, values in texts.items() if len(set(values)) > 1}
+
+
 def _recall_table(runs: Sequence[FinishedRun]) -> Table:
     """Recall as COCO counts it, a column per run."""
     measures = [(f"AR@{limit}", "all") for limit in LIMITS]
@@ -140,12 +157,8 @@ def _recall_chart(runs: Sequence[FinishedRun]) -> Chart:
 
 def _settings(runs: Sequence[FinishedRun], command: str) -> Section:
     """The settings that differ, and the command."""
-    names = dict.fromkeys(name for run in runs for name in run.config)
-    rows = []
-    for name in names:
-        texts = [json.dumps(run.config.get(name)) for run in runs]
-        if len(set(texts)) > 1:
-            rows.append([name, *texts])
+    differing = differing_settings([run.config for run in runs])
+    rows = [[name, *texts] for name, texts in differing.items()]
     table = Table(
         "Settings that differ", ["setting", *(run.name for run in runs)], rows
     )

@@ -1,9 +1,4 @@
-"""Which proposal finds each object, so that a page can count at every limit.
-
-In COCO's evaluation the proposals choose in the order of their scores. So a limit on
-their number or their score only drops the last choices, and changes no earlier one. The
-proposal that finds an object is therefore the same at every limit that includes it.
-"""
+"""Which proposal finds each object, so that a page can count at every limit."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +8,8 @@ import numpy as np
 from ..core._typing import Bool, Float, Int
 from ..data.image_source import GroundTruth
 from ..evaluate import ImageProposals
-from ..evaluate.overlaps import Overlaps, find_overlaps
+from ..evaluate.first_choices import first_choices
+from ..evaluate.overlaps import find_overlaps
 from ..evaluate.recall_report import CURVE_LIMITS, SIZES, in_sizes
 
 IOU = 0.5  # the lowest IoU that finds an object, in all counts of a page
@@ -87,31 +83,9 @@ def find_finders(
     rank = np.full(in_size.shape, NEVER)
     level = np.zeros(in_size.shape, int)
     for size, of_size in enumerate(in_size):
-        for row, candidate in _first_choices(overlaps, of_size):
+        for row, candidate in first_choices(overlaps, of_size, IOU):
             place = overlaps.candidates.rank[candidate]
             rank[size, row] = place
             level[size, row] = levels[overlaps.candidates.image[candidate]][place]
     objects = overlaps.objects
     return Finders(objects.boxes, objects.image, in_size, rank, level)
-
-
-def _first_choices(
-    overlaps: Overlaps, is_asked: Bool[np.ndarray, " o"]
-) -> list[tuple[int, int]]:
-    """The pairs of an object and its candidate, if only some objects take candidates.
-
-    COCO lets objects of other sizes take only candidates that no asked one wants, so
-    they can be left out.
-    """
-    pairs = overlaps.pairs.where(overlaps.pairs.iou >= IOU)
-    pairs = pairs.where(is_asked[pairs.object_row])
-    # Candidates are sorted by image and score. Each takes the free object that it
-    # overlaps most, and the last one of equals, as in pycocotools.
-    order = np.lexsort((-pairs.object_row, -pairs.iou, pairs.candidate_row))
-    chosen: dict[int, int] = {}
-    last = -1  # the last candidate that has found an object
-    for i in order.tolist():
-        row, candidate = int(pairs.object_row[i]), int(pairs.candidate_row[i])
-        if candidate != last and row not in chosen:
-            chosen[row] = last = candidate
-    return list(chosen.items())

@@ -15,7 +15,8 @@ All but the two that read predictions begin with overlaps. Anchors given as plai
 go to `any_boxes`. Anchors given as a grid go to `grid`, which sees every level as rows
 times columns (`axes`) and picks `on_cpu` or `on_accelerator`. `forced` decides which
 anchors a box forces positive. `ignore_regions` drops anchors in ignored regions. All
-return an `Association`, and the rules return `Matches`.
+return an `Association`, and the rules return `Matches`. `per_object` counts what every
+object got.
 
 Glossary, one word for one thing:
 
