@@ -230,11 +230,14 @@ def pyramid() -> RPNConfig:
     """Default rules of `rpn-jax train` for a pyramid, which learn in few steps.
 
     * Anchors are RetinaNet's, nine per cell with sides from four strides on (Sec. 4 of
-      "Focal Loss" by Lin et al., https://arxiv.org/abs/1708.02002). Objects then lie on
-      finer maps than with sides of eight strides, and are located better.
+      "Focal Loss" by Lin et al., https://arxiv.org/abs/1708.02002). With three sizes
+      per octave, every object has anchors that fit it.
     * Anchors are positive from an IoU of 0.5.
     * The box loss is GIoU, averaged over positives, so it does not depend on how few of
       the samples are positive.
+    * Suppressed boxes stay behind the others, with lower scores, unless their IoU
+      with a better box exceeds 0.9, and the boxes that win are means of those around
+      them. `docs/benchmarks.md` has what this adds to recall.
 
     >>> pyramid().losses.box_loss
     'giou'
@@ -243,6 +246,7 @@ def pyramid() -> RPNConfig:
         anchors=AnchorConfig(sizes=(16, 32, 64, 128, 256), scales_per_octave=3),
         targets=TargetConfig(positive_iou=0.5),
         losses=LossConfig(box_loss="giou", box_normalizer="positives", box_weight=2.0),
+        proposals=ProposalConfig(soft_iou_threshold=0.9, vote_iou_threshold=0.8),
     )
 
 

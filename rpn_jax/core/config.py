@@ -31,6 +31,16 @@ class ProposalConfig:
             level suppress each other; False treats all anchors of an image as one set.
         iou_threshold: a box is suppressed if its IoU with a kept one exceeds this.
         inclusive_threshold: also suppresses at equality, as TensorFlow does.
+        soft_iou_threshold: a box that `iou_threshold` suppresses stays with a lower
+            score, unless its IoU with a better box that stays exceeds this too. Such
+            boxes fill the ranks after the sure objects with second guesses, as
+            Soft-NMS does (https://arxiv.org/abs/1704.04503). None drops them.
+        soft_factor: what the probability of such a box is multiplied by.
+        vote_iou_threshold: a box that `iou_threshold` keeps moves to the mean of the
+            boxes of its level whose IoU with it is at least this, weighted by their
+            probabilities: the box voting of Gidaris and Komodakis
+            (https://arxiv.org/abs/1505.01749). Boxes that moved may overlap by more
+            than `iou_threshold`. None moves no box.
         min_size: width and height in pixels below which a box is dropped.
         exclusive_min_size: also drops boxes of exactly `min_size`.
         filter_before_top_k: drops small boxes before the selection by score, as
@@ -54,6 +64,9 @@ class ProposalConfig:
     per_level: bool = True
     iou_threshold: float = 0.7
     inclusive_threshold: bool = False
+    soft_iou_threshold: float | None = None
+    soft_factor: float = 0.03
+    vote_iou_threshold: float | None = None
     min_size: float = 0.0
     exclusive_min_size: bool = True
     filter_before_top_k: bool = False
@@ -78,6 +91,17 @@ class ProposalConfig:
         require(
             0.0 <= self.iou_threshold <= 1.0,
             f"ProposalConfig needs iou_threshold in [0, 1], got {self.iou_threshold}.",
+        )
+        soft, vote = self.soft_iou_threshold, self.vote_iou_threshold
+        require(
+            soft is None or self.iou_threshold <= soft <= 1.0,
+            "ProposalConfig needs soft_iou_threshold from iou_threshold to 1, or None, "
+            f"got {soft} with an iou_threshold of {self.iou_threshold}.",
+        )
+        require(
+            0.0 < self.soft_factor < 1.0 and (vote is None or 0.0 < vote <= 1.0),
+            "ProposalConfig needs soft_factor in (0, 1) and vote_iou_threshold in "
+            f"(0, 1] or None, got {self.soft_factor} and {vote}.",
         )
 
     def for_training(self) -> "ProposalConfig":

@@ -13,12 +13,8 @@ from ._typing import Array, Bool, Float, ImageSize, Int
 from .anchors import AnchorGrid, Anchors
 from .boxes import clip_boxes, decode_boxes
 from .config import ProposalConfig
-from .nms import NMSResult, suppress_ranked
 from .output import RPNOutput, objectness_logits
-
-# The logit of what must not be proposed. It is finite, for `jax_debug_infs`, and lower
-# than all others.
-_NOT_PROPOSED = np.finfo(np.float32).min
+from .suppression import NOT_PROPOSED, Candidates, Survivors, suppress_levels
 
 
 class Proposals(NamedTuple):
@@ -45,7 +41,7 @@ class _Best(NamedTuple):
     """The highest logits of each level, in their order.
 
     Attributes:
-        logits: `[l k]` the logits; `_NOT_PROPOSED` where a level has no more.
+        logits: `[l k]` the logits; `NOT_PROPOSED` where a level has no more.
         rows: `[l k]` where they were found.
         anchors: `[l k 4]` their anchors.
     """
@@ -53,20 +49,6 @@ class _Best(NamedTuple):
     logits: Float[Array, "l k"]
     rows: Int[Array, "l k"]
     anchors: Float[Array, "l k 4"]
-
-
-class _Candidates(NamedTuple):
-    """What enters suppression: of each level the highest scores, in their order.
-
-    Attributes:
-        boxes: `[l k 4]` decoded and clipped.
-        logits: `[l k]` logits of being an object.
-        valid: `[l k]` which of them may be proposed.
-    """
-
-    boxes: Float[Array, "l k 4"]
-    logits: Float[Array, "l k"]
-    valid: Bool[Array, "l k"]
 
 
 @lenient_jit(static_argnames=("config",))
@@ -84,7 +66,8 @@ def propose(
     1. select the `pre_nms_top_k` of each level by logit, ties to the lowest index;
     2. decode them and clip them to the image;
     3. drop small boxes and low scores;
-    4. suppress within each level;
+    4. suppress within each level, softly if `soft_iou_threshold` is set, and let
+       boxes vote if `vote_iou_threshold` is set;
     5. select the `post_nms_top_k` of all levels, ties to the first level.
 
     A prediction with a logit or a delta that is not finite is never proposed. Logits
@@ -133,15 +116,8 @@ def _propose(
     config: ProposalConfig,
 ) -> Proposals:
     candidates = _select_candidates(output, anchors, image_size, config)
-    suppress = functools.partial(
-        suppress_ranked,
-        iou_threshold=config.iou_threshold,
-        max_outputs=min(config.post_nms_top_k, candidates.logits.shape[1]),
-        inclusive_threshold=config.inclusive_threshold,
-        pixel_offset=config.pixel_offset,
-    )
-    kept = jax.vmap(suppress)(candidates.boxes, candidates.valid)
-    return _best_of_all_levels(candidates, kept, config.post_nms_top_k)
+    kept = suppress_levels(candidates, config)
+    return _best_of_all_levels(kept, config.post_nms_top_k)
 
 
 def _select_candidates(
@@ -149,18 +125,18 @@ def _select_candidates(
     anchors: Anchors,
     image_size: ImageSize,
     config: ProposalConfig,
-) -> _Candidates:
+) -> Candidates:
     """The `pre_nms_top_k` predictions of each level, as boxes."""
     # What must not be proposed sorts last.
     logits = objectness_logits(output)
     logits = jnp.where(logits == 0.0, 0.0, logits)  # -0.0 ties with 0.0
     is_finite = jnp.isfinite(logits)
-    lowest = np.nextafter(_NOT_PROPOSED, np.float32(0.0))
-    logits = jnp.where(is_finite, jnp.maximum(logits, lowest), _NOT_PROPOSED)
+    lowest = np.nextafter(NOT_PROPOSED, np.float32(0.0))
+    logits = jnp.where(is_finite, jnp.maximum(logits, lowest), NOT_PROPOSED)
     if config.filter_before_top_k:
         all_anchors = anchors.boxes if isinstance(anchors, AnchorGrid) else anchors
         boxes = _decode(output.deltas, all_anchors, image_size, config)
-        logits = jnp.where(_is_large_enough(boxes, config), logits, _NOT_PROPOSED)
+        logits = jnp.where(_is_large_enough(boxes, config), logits, NOT_PROPOSED)
     best = _best_of_each_level(logits, _split_levels(anchors, config), config)
     # One coordinate at a time: as rows of four, TPUs would pad all deltas to 128 lanes.
     columns = [output.deltas[:, i][best.rows.reshape(-1)] for i in range(4)]
@@ -168,10 +144,10 @@ def _select_candidates(
     boxes = _decode(deltas, best.anchors.reshape(-1, 4), image_size, config)
     # Rows that were selected and still must not be proposed.
     valid = jnp.isfinite(deltas).all(axis=-1) & _is_large_enough(boxes, config)
-    valid = valid.reshape(best.logits.shape) & (best.logits > _NOT_PROPOSED)
+    valid = valid.reshape(best.logits.shape) & (best.logits > NOT_PROPOSED)
     if config.score_threshold is not None:
         valid &= jax.nn.sigmoid(best.logits) >= config.score_threshold
-    return _Candidates(boxes.reshape(*valid.shape, 4), best.logits, valid)
+    return Candidates(boxes.reshape(*valid.shape, 4), best.logits, valid)
 
 
 def _split_levels(anchors: Anchors, config: ProposalConfig) -> list[Anchors]:
@@ -196,7 +172,7 @@ def _best_of_each_level(
         missing = width - len(highest)
         best.append(
             _Best(
-                logits=_pad_rows(highest, missing, float(_NOT_PROPOSED)),
+                logits=_pad_rows(highest, missing, float(NOT_PROPOSED)),
                 rows=_pad_rows(index + start, missing),
                 anchors=_pad_rows(found, missing),
             )
@@ -205,19 +181,15 @@ def _best_of_each_level(
     return jax.tree.map(lambda *rows: jnp.stack(rows), *best)
 
 
-def _best_of_all_levels(
-    candidates: _Candidates, kept: NMSResult, number: int
-) -> Proposals:
+def _best_of_all_levels(kept: Survivors, number: int) -> Proposals:
     """The highest logits among what was kept of every level."""
-    levels, width = candidates.logits.shape
-    # Rows of the flattened candidates. What was not kept sorts last.
-    rows = kept.indices + width * jnp.arange(levels, dtype=jnp.int32)[:, None]
-    logits = candidates.logits.reshape(-1)[rows]
-    logits = jnp.where(kept.valid, logits, _NOT_PROPOSED)
-    missing = max(number - logits.size, 0)
-    logits, best = lax.top_k(logits.reshape(-1), number - missing)
-    boxes = candidates.boxes.reshape(-1, 4)[rows.reshape(-1)[best]]
-    valid = logits > _NOT_PROPOSED
+    levels, width = kept.boxes.shape[:2]
+    # Rows of the flattened boxes. What was not kept sorts last.
+    rows = kept.rows + width * jnp.arange(levels, dtype=jnp.int32)[:, None]
+    missing = max(number - rows.size, 0)
+    logits, best = lax.top_k(kept.logits.reshape(-1), number - missing)
+    boxes = kept.boxes.reshape(-1, 4)[rows.reshape(-1)[best]]
+    valid = logits > NOT_PROPOSED
     boxes = jnp.where(valid[:, None], boxes, 0.0)
     proposals = Proposals(boxes, jax.nn.sigmoid(logits), valid)
     return jax.tree.map(lambda x: _pad_rows(x, missing), proposals)

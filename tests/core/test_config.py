@@ -155,6 +155,9 @@ def test_equal_sizes_on_different_levels_are_no_equal_anchors():
         (ProposalConfig, {"pre_nms_top_k": 0}, "pre_nms_top_k"),
         (ProposalConfig, {"train_post_nms_top_k": 0}, "training"),
         (ProposalConfig, {"iou_threshold": 1.5}, "iou_threshold"),
+        (ProposalConfig, {"soft_iou_threshold": 0.6}, "soft_iou_threshold"),
+        (ProposalConfig, {"soft_factor": 1.0}, "soft_factor"),
+        (ProposalConfig, {"vote_iou_threshold": 0.0}, "vote_iou_threshold"),
     ],
 )
 def test_settings_without_a_meaning_are_refused_by_name(config, settings, named):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.reference import nms_by_hand
+from support.reference import nms_by_hand, pairwise_iou
 
 from rpn_jax import AnchorConfig, ProposalConfig, RPNOutput, make_anchors
 from rpn_jax.core.proposals import propose
@@ -57,18 +57,36 @@ def propose_by_hand(output, image_size, config, grid=GRID):
         rows = rows[np.argsort(-logits[rows], kind="stable")][: config.pre_nms_top_k]
         rows = rows[large[rows] & np.isfinite(deltas[rows]).all(axis=1)]
         rows = rows[probability[rows] >= (config.score_threshold or 0)]
-        stay = nms_by_hand(
+        suppress = functools.partial(
+            nms_by_hand,
             boxes[rows],
             logits[rows],
-            iou_threshold=config.iou_threshold,
             inclusive_threshold=config.inclusive_threshold,
             pixel_offset=config.pixel_offset,
         )
-        kept.extend(rows[stay])
+        stay = list(suppress(iou_threshold=config.iou_threshold))
+        moved = [vote_by_hand(i, boxes[rows], probability[rows], config) for i in stay]
+        kept.extend(zip(moved, probability[rows[stay]], strict=True))
+        if config.soft_iou_threshold is not None:
+            rest = suppress(iou_threshold=config.soft_iou_threshold)
+            rest = rows[[i for i in rest if i not in stay]]
+            lower = config.soft_factor * probability[rest]
+            rest = rest[lower >= (config.score_threshold or 0)]
+            kept.extend((boxes[i], config.soft_factor * probability[i]) for i in rest)
         start += size
-    kept = np.array(kept, int)
-    kept = kept[np.argsort(-logits[kept], kind="stable")][: config.post_nms_top_k]
-    return boxes[kept], probability[kept]
+    order = np.argsort([-p for _, p in kept], kind="stable")[: config.post_nms_top_k]
+    return np.array([kept[i][0] for i in order]), np.array([kept[i][1] for i in order])
+
+
+def vote_by_hand(i, boxes, probability, config):
+    if config.vote_iou_threshold is None:
+        return boxes[i]
+    total, votes = np.zeros(4), 0.0
+    overlaps = pairwise_iou(boxes[i][None], boxes, config.pixel_offset)[0]
+    for box, p, overlap in zip(boxes, probability, overlaps, strict=True):
+        if overlap >= config.vote_iou_threshold:
+            total, votes = total + p * box, votes + p
+    return total / votes
 
 
 # --- inputs and checks
@@ -105,6 +123,8 @@ def check_with_oracle(output, config, image_size=IMAGE_SIZE):
 # Settings that other tests need too, so that their program is compiled once.
 LIMITS = {"pre_nms_top_k": 30, "post_nms_top_k": 25}
 LIMITS |= {"train_pre_nms_top_k": 60, "train_post_nms_top_k": 40}
+SOFT = {"soft_iou_threshold": 0.7, "soft_factor": 0.5, "score_threshold": 0.47}
+SOFT |= {"vote_iou_threshold": 0.65}
 FREE = {"delta_weights": (10.0, 10.0, 5.0, 5.0), "max_log_scale": np.inf}
 
 
@@ -122,6 +142,9 @@ FREE = {"delta_weights": (10.0, 10.0, 5.0, 5.0), "max_log_scale": np.inf}
         {"score_threshold": 0.95, "max_log_scale": 0.1, "symmetric_log_scale": True},
         FREE,
         {"pixel_offset": 1.0, "per_level": False, "min_size": 8.0},
+        {"soft_iou_threshold": 0.8, "soft_factor": 0.4, "post_nms_top_k": 300},
+        {"vote_iou_threshold": 0.5, "pixel_offset": 1.0, "per_level": False},
+        SOFT | {"post_nms_top_k": 300},
     ],
     ids=lambda settings: "-".join(settings) or "default",
 )
