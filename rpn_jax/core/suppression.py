@@ -108,9 +108,10 @@ def _logits_of(kept: NMSResult, logits: Float[Array, "l k"]) -> Float[jax.Array,
 
 def _mark(kept: NMSResult, valid: Bool[Array, " k"]) -> Bool[jax.Array, " k"]:
     """Which rows of a level are kept."""
-    outside = len(valid)  # where the padding is written to, and dropped
-    rows = jnp.where(kept.valid, kept.indices, outside)
-    return jnp.zeros_like(valid).at[rows].set(True, mode="drop")
+    # Every row with every kept one, since ONNX has no scatter with these semantics.
+    rows = jnp.arange(len(valid), dtype=jnp.int32)
+    is_same = (rows[:, None] == kept.indices[None, :]) & kept.valid[None, :]
+    return is_same.any(axis=1)
 
 
 def _lower_logits(
