@@ -22,6 +22,7 @@ from .image_source import Decoded as Decoded
 from .image_source import GroundTruth as GroundTruth
 from .image_source import ImageError as ImageError
 from .image_source import ImageSource as ImageSource
+from .image_source import OpenedImage as OpenedImage
 from .image_source import is_endless as is_endless
 from .open import Subset as Subset
 from .open import data_splits as data_splits

@@ -1,13 +1,15 @@
-"""Composes, resizes, flips and pads one image with its boxes, for a place in a batch.
+"""Composes, resizes and flips one image with its boxes, for a place in a batch.
 
-The order is: mosaic, pasted objects, zoom-out, crop, resizing, colours, flip, padding.
+The order is: mosaic, pasted objects, zoom-out, crop, resizing, colours, flip. Pillow
+holds the image from the file to the end, so that it is copied once, into the batch.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int
+from PIL import Image
 
 from .collage import Collage, Labels, Picture, carry, paint, whole
 from .copy_paste import paste_objects
@@ -56,6 +58,20 @@ class Augmentation(NamedTuple):
         rng = np.random.default_rng((_STREAMS[name], *self.seed))
         return rng if rng.random() < probability else None
 
+    def composes(self, config: PipelineConfig) -> bool:
+        """Whether the image becomes a part of a mosaic, crop or larger canvas.
+
+        Args:
+            config: the probabilities.
+        """
+        parts = {
+            "mosaic": config.mosaic.probability,
+            "copy_paste": config.copy_paste.probability,
+            "zoom_out": config.zoom_out.probability,
+            "iou_crop": config.iou_crop.probability,
+        }
+        return any(self.stream(*part) is not None for part in parts.items())
+
 
 UNCHANGED = Augmentation(scale=1.0, flip=False)
 
@@ -64,15 +80,15 @@ class Augmented(NamedTuple):
     """An image and its boxes, resized.
 
     Attributes:
-        image: `[h, w, 3]` padded with zeros at the bottom and at the right.
-        size: `[2]` `(height, width)` without the padding.
+        image: RGB without padding.
+        size: `[2]` `(height, width)` of the image.
         labels: the boxes in pixels of `image`.
         scale: `[2]` vertical and horizontal factor from the original to `size`.
         num_cut: number of objects that became ignored regions.
         num_hidden: number of boxes that were left out, because nothing is visible.
     """
 
-    image: UInt8[np.ndarray, "h w 3"]
+    image: Image.Image
     size: Float[np.ndarray, "2"]
     labels: Labels
     scale: Float[np.ndarray, "2"]
@@ -129,12 +145,12 @@ def augment(
     config: PipelineConfig,
     augmentation: Augmentation,
 ) -> Augmented:
-    """Resizes an image with its boxes, changes colours, flips, and pads the image.
+    """Resizes an image with its boxes, changes colours, and flips the image.
 
     Args:
         collage: the image, from `compose`.
-        shape: `(height, width)` of the padded result. An image that does not fit
-            becomes smaller; only crops, canvases and mosaics have such a shape.
+        shape: `(height, width)` of the batch. An image that does not fit becomes
+            smaller; only crops, canvases and mosaics have such a shape.
         config: gives the sizes, and the settings of colours.
         augmentation: the random choices for this image.
 
@@ -144,23 +160,18 @@ def augment(
     # Rounding to whole pixels changes the aspect a little, so height and width have a
     # factor each.
     original = collage.size
-    height, width = _fitted(
-        resized_sizes(original[None], config, augmentation.scale)[0], shape
-    )
-    pixels = paint(collage, (height, width))
+    height, width = target_size(original, shape, config, augmentation)
+    image = paint(collage, (height, width))
     carried = carry(collage, (height, width), config.min_visibility)
     # Probability 1 here: each change of colours has its own chance.
     is_on = float(config.photometric.probability > 0.0)
     if rng := augmentation.stream("photometric", is_on):
-        pixels = distort_colors(pixels, config.photometric, rng)
+        image = distort_colors(image, config.photometric, rng)
     # A flip exchanges the left and the right edge, so that `x0` stays below `x1`.
     x0, y0, x1, y1 = carried.labels.boxes.T
     if augmentation.flip:
-        pixels = pixels[:, ::-1]
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         x0, x1 = width - x1, width - x0
-    # The padding lies below and to the right, so that it moves no box.
-    image = np.zeros((*shape, 3), np.uint8)
-    image[:height, :width] = pixels
     boxes = np.stack([x0, y0, x1, y1], axis=-1).astype(np.float32)
     return Augmented(
         image=image,
@@ -172,8 +183,21 @@ def augment(
     )
 
 
-def _fitted(size: np.ndarray, shape: tuple[int, int]) -> tuple[int, int]:
-    """A size of the same aspect that a shape holds."""
+def target_size(
+    size: Int[np.ndarray, "2"],
+    shape: tuple[int, int],
+    config: PipelineConfig,
+    augmentation: Augmentation,
+) -> tuple[int, int]:
+    """The `(height, width)` that an image is resized to.
+
+    Args:
+        size: `(height, width)` of the original.
+        shape: `(height, width)` of the batch, which holds the result.
+        config: gives the sizes.
+        augmentation: the random choices for the image.
+    """
+    size = resized_sizes(size[None], config, augmentation.scale)[0]
     factor = min(1.0, (np.array(shape) / size).min())
     height, width = np.clip(np.rint(size * factor), 1, shape).astype(np.int64).tolist()
     return height, width

@@ -1,20 +1,22 @@
 """Turns one row of a source into one place of a batch."""
 
 import enum
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .augment import UNCHANGED, Augmentation, augment, compose
+from .augment import UNCHANGED, Augmentation, augment, compose, target_size
 from .collage import Labels, Picture
 from .image_source import (
     NO_CATEGORY,
-    Decoded,
     GroundTruth,
     ImageError,
     ImageSource,
     is_endless,
+    open_from,
 )
 from .pipeline_config import PipelineConfig
 
@@ -109,62 +111,89 @@ class Loader:
     def load(
         self,
         row: int,
-        shape: tuple[int, int],
+        canvas: UInt8[np.ndarray, "h w 3"],
         augmentation: Augmentation = UNCHANGED,
         stand_ins: Int[np.ndarray, " n"] | None = None,
     ) -> Batch:
-        """Reads one image, for one place in a batch.
+        """Reads one image into its place in a batch.
 
         Args:
             row: row of the image in the source; -1 gives an empty place.
-            shape: `(height, width)` of all images in the batch.
+            canvas: zeros, which the image is written into.
             augmentation: the random choices for the image.
-            stand_ins: ascending rows of the images that fit `shape`. If the image
+            stand_ins: ascending rows of the images that fit `canvas`. If the image
                 cannot be decoded, the next of these replaces it. None leaves the place
                 empty.
 
         Returns:
-            The fields of a batch for this image, without the first dimension.
+            The fields of a batch for this image, without the first dimension. `images`
+            is `canvas`.
 
         Raises:
             ImageError: neither the image nor one of `stand_ins` can be decoded.
         """
         if row < 0:
-            return self._empty(row, shape, ReadProblem.NONE)
+            return self._empty(row, canvas, ReadProblem.NONE)
         # A damaged file must not end a run, so training takes a stand-in; evaluation
         # takes none, because it would count an image twice.
         asked = row
+        read = functools.partial(
+            self._open, shape=canvas.shape[:2], augmentation=augmentation
+        )
         try:
-            decoded = self._source.decode(row)
-            problem = ReadProblem(int(decoded.truncated))
-        except ImageError:
+            picture = read(row)
+            problem = ReadProblem(int(picture.opened.truncated))
+        except ImageError as error:
             if stand_ins is None:
-                return self._empty(row, shape, ReadProblem.UNREADABLE)
-            row, decoded = self._next_readable(row, stand_ins)
+                return self._empty(row, canvas, ReadProblem.UNREADABLE)
+            row, picture = _next_readable(row, stand_ins, read, error)
             problem = ReadProblem.UNREADABLE
-        placed = self._place(row, decoded, shape, augmentation, problem)
+        placed = self._place(row, picture, canvas, augmentation, problem)
         return placed._replace(asked_rows=np.array(asked, np.int32))
+
+    def _open(
+        self,
+        row: int,
+        shape: tuple[int, int] | None = None,
+        augmentation: Augmentation = UNCHANGED,
+    ) -> Picture:
+        """An image with its boxes, perhaps decoded at a reduced scale.
+
+        Args:
+            row: row of the image.
+            shape: `(height, width)` of the batch; None needs the original.
+            augmentation: the random choices for the image.
+        """
+        truth, config = self._source.truth(row), self._config
+        least = None
+        # A part of a mosaic or crop may be shown larger than the whole image would be.
+        may_reduce = config.reduced_decoding and not augmentation.composes(config)
+        if shape is not None and may_reduce:
+            least = target_size(np.array(truth.size), shape, config, augmentation)
+        return Picture(open_from(self._source, row, least), _labels(truth))
 
     def _place(
         self,
         row: int,
-        decoded: Decoded,
-        shape: tuple[int, int],
+        picture: Picture,
+        canvas: UInt8[np.ndarray, "h w 3"],
         augmentation: Augmentation,
         problem: ReadProblem,
     ) -> Batch:
-        """Brings a decoded image and its boxes to the shape of the batch."""
-        config = self._config
-        picture = Picture(decoded.pixels, _labels(self._source.truth(row)))
+        """Writes an image into the batch, and brings its boxes to that size."""
+        config, shape = self._config, canvas.shape[:2]
         collage = compose(picture, self._read_other, config, augmentation)
         augmented = augment(collage, shape, config, augmentation)
+        # The padding lies below and to the right, so that it moves no box.
+        pixels = np.asarray(augmented.image)
+        canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
         # Ignored regions come last, so they are the first to find no row.
         labels = augmented.labels
         order = np.argsort(labels.is_ignored, kind="stable")[: self._num_rows]
         boxes, is_ignored = labels.boxes[order], labels.is_ignored[order]
         missing = self._num_rows - len(boxes)
         return Batch(
-            images=augmented.image,
+            images=canvas,
             image_sizes=augmented.size,
             gt_boxes=np.pad(boxes, ((0, missing), (0, 0))),
             gt_valid=np.arange(self._num_rows) < len(boxes),
@@ -178,11 +207,13 @@ class Loader:
             hidden_boxes=np.array(augmented.num_hidden, np.int32),
         )
 
-    def _empty(self, row: int, shape: tuple[int, int], problem: ReadProblem) -> Batch:
+    def _empty(
+        self, row: int, canvas: UInt8[np.ndarray, "h w 3"], problem: ReadProblem
+    ) -> Batch:
         """A place without the image that was to be read, if any."""
         return Batch(
-            images=np.zeros((*shape, 3), np.uint8),
-            image_sizes=np.array(shape, np.float32),
+            images=canvas,
+            image_sizes=np.array(canvas.shape[:2], np.float32),
             gt_boxes=np.zeros((self._num_rows, 4), np.float32),
             gt_valid=np.zeros(self._num_rows, bool),
             gt_ignore=np.zeros(self._num_rows, bool),
@@ -199,28 +230,38 @@ class Loader:
         """A random image of the source; the next readable one if it is damaged."""
         row = int(rng.integers(len(self._source)))
         try:
-            pixels = self._source.pixels(row)
-        except ImageError:
-            row, decoded = self._next_readable(row, np.arange(len(self._source)))
-            pixels = decoded.pixels
-        return Picture(pixels, _labels(self._source.truth(row)))
+            return self._open(row)
+        except ImageError as error:
+            every = np.arange(len(self._source))
+            return _next_readable(row, every, self._open, error)[1]
 
-    def _next_readable(
-        self, row: int, stand_ins: Int[np.ndarray, " n"]
-    ) -> tuple[int, Decoded]:
-        """The row and pixels of the first readable image after `row`, in a circle."""
-        # The search begins after the damaged image, so that damaged images far apart
-        # get different stand-ins.
-        after = int(np.searchsorted(stand_ins, row, side="right"))
-        for candidate in np.roll(stand_ins, -after).tolist():
-            try:
-                return candidate, self._source.decode(candidate)
-            except ImageError:
-                continue
-        raise ImageError(
-            "The pipeline needs a readable image for each shape, got none among "
-            f"{len(stand_ins)} images of one shape. Check the files."
-        )
+
+def _next_readable(
+    row: int,
+    stand_ins: Int[np.ndarray, " n"],
+    read: Callable[[int], Picture],
+    error: ImageError,
+) -> tuple[int, Picture]:
+    """The row and the picture of the first readable image after `row`, in a circle.
+
+    Args:
+        row: row of the image that cannot be decoded.
+        stand_ins: ascending rows of the images to choose from.
+        read: reads the image of a row.
+        error: why the image cannot be decoded.
+    """
+    # The search begins after the damaged image, so that damaged images far apart get
+    # different stand-ins.
+    after = int(np.searchsorted(stand_ins, row, side="right"))
+    for candidate in np.roll(stand_ins, -after).tolist():
+        try:
+            return candidate, read(candidate)
+        except ImageError:
+            continue
+    raise ImageError(
+        "The pipeline needs a readable image for each shape, got none among "
+        f"{len(stand_ins)} images of one shape. Check the files. {error}"
+    )
 
 
 def _labels(truth: GroundTruth) -> Labels:

@@ -8,11 +8,18 @@ there.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .image_source import Decoded, GroundTruth, ImageSource, is_endless
+from .image_source import (
+    Decoded,
+    GroundTruth,
+    ImageSource,
+    OpenedImage,
+    is_endless,
+    open_from,
+)
 from .open import Subset
 
 Others = Literal["background", "ignored"]
@@ -118,6 +125,10 @@ class OfCategories(ImageSource):
         self.image_sizes, self.num_boxes = source.image_sizes, source.num_boxes
         self.left_out = [self._divided(truth) for truth in source.left_out]
 
+    def __reduce__(self) -> tuple[type["OfCategories"], tuple[Any, ...]]:
+        """A copy in another process; the sizes of endless images are not sent."""
+        return OfCategories, (self._source, self._kept, self._others)
+
     def __len__(self) -> int:
         return len(self._source)
 
@@ -132,6 +143,10 @@ class OfCategories(ImageSource):
             ImageError: the image cannot be decoded.
         """
         return self._source.decode(row)
+
+    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+        """An image, perhaps decoded at a reduced scale; see `ImageSource`."""
+        return open_from(self._source, row, least)
 
     def _divided(self, truth: GroundTruth) -> GroundTruth:
         is_kept = truth.in_categories(self._kept)

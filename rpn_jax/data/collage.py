@@ -20,9 +20,10 @@ resized once, and one rule says what happens to every box:
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
+from .image_source import OpenedImage
 from .visible import visible_parts
 
 # The mean colour of ImageNet, as torchvision's reference scripts fill a canvas.
@@ -49,12 +50,18 @@ class Picture(NamedTuple):
     """An image with its boxes.
 
     Attributes:
-        pixels: `[h, w, 3]` upright RGB.
-        labels: the boxes in pixels of the image.
+        opened: the image. If it was decoded at a reduced scale, it stands for the
+            original all the same.
+        labels: the boxes in pixels of the original.
     """
 
-    pixels: UInt8[np.ndarray, "h w 3"]
+    opened: OpenedImage
     labels: Labels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """`(height, width)` of the original."""
+        return self.opened.size
 
 
 class Part(NamedTuple):
@@ -129,7 +136,7 @@ class _Placed(NamedTuple):
 
 def whole(picture: Picture) -> Collage:
     """A picture by itself."""
-    rect = rect_of_size(picture.pixels.shape[:2])
+    rect = rect_of_size(picture.size)
     return Collage((Part(picture, rect, rect),), rect)
 
 
@@ -139,7 +146,7 @@ def rect_of_size(size: tuple[int, ...]) -> Rect:
     return np.array([0.0, 0.0, width, height])
 
 
-def paint(collage: Collage, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def paint(collage: Collage, size: tuple[int, int]) -> Image.Image:
     """Draws what the window shows.
 
     Pillow resizes with its bilinear filter. When it makes an image smaller, the filter
@@ -155,13 +162,12 @@ def paint(collage: Collage, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]
     all_placed = _place_all(collage, size)
     if collage.is_whole:
         return _resized(all_placed[0], (size[1], size[0]))
-    image = np.empty((*size, 3), np.uint8)
-    image[:] = FILL
+    image = Image.new("RGB", (size[1], size[0]), FILL)
     for placed in all_placed:
         if placed.is_empty:
             continue
         x0, y0, x1, y1 = placed.rect.astype(np.int64).tolist()
-        image[y0:y1, x0:x1] = _resized(placed, (x1 - x0, y1 - y0))
+        image.paste(_resized(placed, (x1 - x0, y1 - y0)), (x0, y0))
     return image
 
 
@@ -225,18 +231,15 @@ def _mapped(placed: _Placed) -> Float[np.ndarray, "m 4"]:
     return boxes * np.tile(placed.factor, 2) + np.tile(placed.offset, 2)
 
 
-def _resized(placed: _Placed, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def _resized(placed: _Placed, size: tuple[int, int]) -> Image.Image:
     """What a part shows in its rectangle, which has `(width, height)`."""
-    pixels, shown = placed.part.picture.pixels, placed.part.shown
+    opened, shown = placed.part.picture.opened, placed.part.shown
     # The rectangle was rounded and clipped, so what it shows of the picture was too.
     source = (placed.rect - np.tile(placed.offset, 2)) / np.tile(placed.factor, 2)
-    x0, y0, x1, y1 = np.clip(source, np.tile(shown[:2], 2), np.tile(shown[2:], 2))
-    if (x0, y0, x1, y1) == (0, 0, *size) and size == pixels.shape[1::-1]:
-        return pixels
-    resized = Image.fromarray(pixels).resize(
-        size,
-        Image.Resampling.BILINEAR,
-        box=(float(x0), float(y0), float(x1), float(y1)),
-        reducing_gap=2.0,
+    source = np.clip(source, np.tile(shown[:2], 2), np.tile(shown[2:], 2))
+    x0, y0, x1, y1 = (source / opened.reduction).tolist()
+    if (x0, y0, x1, y1) == (0, 0, *size) and size == opened.image.size:
+        return opened.image
+    return opened.image.resize(
+        size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1), reducing_gap=2.0
     )
-    return np.asarray(resized)

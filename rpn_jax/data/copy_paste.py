@@ -43,7 +43,7 @@ def paste_objects(
     candidates = _free_objects(picture.labels, settings.max_hidden)
     number = min(int(rng.integers(1, settings.max_objects + 1)), len(candidates))
     # An object is as large as in its own picture after resizing, times a random factor.
-    sizes = np.array([picture.pixels.shape[:2], collage.size])
+    sizes = np.array([picture.size, collage.size])
     own, there = resizing_factors(sizes, config)[:, 0]
     for box in rng.permutation(candidates)[:number]:
         factor = rng.uniform(*settings.scale) * own / there

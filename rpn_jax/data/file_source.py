@@ -18,9 +18,15 @@ from jaxtyping import Float, Int
 from .annotated import Annotated
 from .box_rules import NO_BOXES, Boxes, fit_to_image, in_pixels, join
 from .image_claims import choose_folder, find_files
-from .image_files import Header, decode_image, read_headers
+from .image_files import Header, decode_image, open_image, read_headers
 from .image_folder import ImageFolder, list_images
-from .image_source import NO_CATEGORY, Decoded, GroundTruth, ImageSource
+from .image_source import (
+    NO_CATEGORY,
+    Decoded,
+    GroundTruth,
+    ImageSource,
+    OpenedImage,
+)
 from .open_errors import explained, no_object, none_readable
 from .problems import Problem, Problems
 
@@ -83,6 +89,11 @@ class FileSource(ImageSource):
         """
         path, header, _ = self._files[row]
         return decode_image(path, header)
+
+    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+        """An image; a JPEG is decoded at the smallest scale that `least` allows."""
+        path, header, _ = self._files[row]
+        return open_image(path, header, least)
 
 
 def open_annotated(

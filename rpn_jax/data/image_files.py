@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from .file_ends import ends_early
-from .image_source import Decoded, ImageError
+from .image_source import Decoded, ImageError, OpenedImage
 from .lfs import is_lfs_pointer
 from .pixel_values import to_rgb
 from .problems import Problem
@@ -89,8 +89,30 @@ def decode_image(path: pathlib.Path, header: Header) -> Decoded:
     Raises:
         ImageError: the file cannot be decoded, or its size differs from `header`.
     """
+    opened = open_image(path, header)
+    return Decoded(np.asarray(opened.image), opened.truncated)
+
+
+def open_image(
+    path: pathlib.Path, header: Header, least: tuple[int, int] | None = None
+) -> OpenedImage:
+    """Decodes an image file, and leaves the pixels to Pillow.
+
+    A JPEG can be decoded at a half, a quarter or an eighth of its scale, which skips
+    the arithmetic of the pixels that nobody needs.
+
+    Args:
+        path: the file.
+        header: the header that `read_headers` returned.
+        least: `(height, width)` that the upright result needs at least. A JPEG is then
+            decoded at the smallest scale that keeps it. None decodes the original.
+
+    Raises:
+        ImageError: the file cannot be decoded, or its size differs from `header`.
+    """
     try:
         with Image.open(path) as image:
+            reduction = _reduce(image, header, least)
             # A loaded TIFF has no orientation left, because Pillow has turned it.
             pixels, truncated = _load(image)
             is_turned = _orientation(image) == 1
@@ -99,11 +121,30 @@ def decode_image(path: pathlib.Path, header: Header) -> Decoded:
             rgb = rgb.transpose(_UPRIGHT[header.orientation])
         # Boxes and batch shapes rely on the header, so a file whose size has changed
         # since is rejected.
-        if (rgb.height, rgb.width) != header.size:
+        expected = tuple(-(-side // reduction) for side in header.size)
+        if (rgb.height, rgb.width) != expected:
             raise ValueError("its size has changed")
     except Exception as error:  # damage raises errors of many classes in Pillow
         raise ImageError(f"Image {path} cannot be decoded: {error}") from error
-    return Decoded(np.asarray(rgb), truncated)
+    return OpenedImage(rgb, header.size, reduction, truncated)
+
+
+def _reduce(
+    image: ImageFile.ImageFile, header: Header, least: tuple[int, int] | None
+) -> int:
+    """Lets a JPEG be decoded at a reduced scale; returns the divisor of its sides."""
+    # A file whose size has changed since is decoded at full scale, and then rejected.
+    has_changed = (image.height, image.width) != header.stored_size
+    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
+    if least is None or not is_jpeg or has_changed:
+        return 1
+    height, width = least[::-1] if header.orientation >= 5 else least
+    drafted = image.draft(None, (width, height))
+    if drafted is None:
+        return 1
+    # The box of the original in pixels of the reduced image, which may be fractions.
+    _, (_, _, right, _) = drafted
+    return round(header.stored_size[1] / right)
 
 
 def _read_header(path: pathlib.Path) -> Header | Problem:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 
 from .problems import Problems
 
@@ -64,6 +65,24 @@ class Decoded(NamedTuple):
     truncated: bool
 
 
+class OpenedImage(NamedTuple):
+    """A decoded image that Pillow holds, so that it is resized without a copy.
+
+    Attributes:
+        image: upright RGB.
+        size: `(height, width)` of the upright original.
+        reduction: pixels of the original per pixel of `image`, along each side: 1 for
+            the original, or 2, 4 or 8 if it was decoded at a reduced scale. The last
+            row and column may stand for fewer.
+        truncated: whether the file is damaged, so that its lower pixels are missing.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    reduction: int = 1
+    truncated: bool = False
+
+
 class ImageError(ValueError):
     """An image file cannot be read; the message says which and why."""
 
@@ -111,6 +130,41 @@ class ImageSource(Protocol):
             ImageError: the image cannot be decoded.
         """
         return self.decode(row).pixels
+
+    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+        """An image for the pipeline, which may be decoded at a reduced scale.
+
+        By default it is the whole image, from `decode`.
+
+        Args:
+            row: row of the image.
+            least: `(height, width)` that the decoded image needs at least, because it
+                will be resized to that. None needs the original.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        del least
+        pixels, truncated = self.decode(row)
+        height, width = pixels.shape[:2]
+        image = Image.fromarray(pixels)
+        return OpenedImage(image, (height, width), truncated=truncated)
+
+
+def open_from(
+    source: ImageSource, row: int, least: tuple[int, int] | None = None
+) -> OpenedImage:
+    """`source.open_image`, also of a source of another class that only has `decode`.
+
+    Args:
+        source: the images.
+        row: row of the image.
+        least: `(height, width)` that the decoded image needs at least; None needs the
+            original.
+    """
+    if hasattr(source, "open_image"):
+        return source.open_image(row, least)
+    return ImageSource.open_image(source, row, least)
 
 
 def is_endless(source: ImageSource) -> bool:

@@ -34,7 +34,7 @@ def lay_mosaic(
         places at random.
     """
     settings: MosaicConfig = config.mosaic
-    first = np.array(pictures[0].pixels.shape[:2])
+    first = np.array(pictures[0].size)
     canvas = rect_of_size(tuple(resized_sizes(first[None], config, 1.0)[0]))
     center = rng.uniform(*settings.center, 2) * canvas[2:]
     scale = rng.uniform(*settings.scale)
@@ -44,9 +44,9 @@ def lay_mosaic(
     corners = ((1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0))
     parts = []
     for picture, place in zip(pictures, order, strict=True):
-        size = np.array(picture.pixels.shape[:2])
+        size = np.array(picture.size)
         sides = size[::-1] * (resizing_factors(size[None], config)[0] * scale)
         start = center - sides * corners[place]
-        rect = rect_of_size(picture.pixels.shape[:2])
+        rect = rect_of_size(picture.size)
         parts.append(Part(picture, rect, np.concatenate([start, start + sides])))
     return Collage(tuple(parts), canvas)

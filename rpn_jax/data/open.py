@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from .coco import read_coco
-from .image_source import Decoded, GroundTruth, ImageSource, is_endless
+from .image_source import (
+    Decoded,
+    GroundTruth,
+    ImageSource,
+    OpenedImage,
+    is_endless,
+    open_from,
+)
 from .scenes import Scenes
 from .voc import read_voc, voc_splits
 from .yolo import read_yolo, yolo_splits
@@ -105,6 +112,10 @@ class Subset(ImageSource):
             ImageError: the image cannot be decoded.
         """
         return self._source.decode(self._rows[row])
+
+    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+        """An image, perhaps decoded at a reduced scale; see `ImageSource`."""
+        return open_from(self._source, self._rows[row], least)
 
 
 def split_source(

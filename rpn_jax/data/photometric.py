@@ -7,21 +7,20 @@ same functions of Pillow.
 """
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageEnhance
 
 from .augment_config import PhotometricConfig
 
 
 def distort_colors(
-    pixels: UInt8[np.ndarray, "h w 3"],
+    image: Image.Image,
     config: PhotometricConfig,
     rng: np.random.Generator,
-) -> UInt8[np.ndarray, "h w 3"]:
+) -> Image.Image:
     """Changes the colours of an image at random.
 
     Args:
-        pixels: RGB from 0 to 255.
+        image: an RGB image, which is not changed.
         config: the probability and the ranges.
         rng: source of randomness. The same numbers are drawn, whatever is changed.
     """
@@ -29,9 +28,8 @@ def distort_colors(
     contrast_is_first = rng.random() < 0.5
     ranges = (config.brightness, config.contrast, config.saturation, config.hue)
     brightness, contrast, saturation, hue = (rng.uniform(*limits) for limits in ranges)
-    order = rng.permutation(3)
+    order = rng.permutation(3).tolist()
 
-    image = Image.fromarray(pixels)
     if is_changed[0]:
         image = ImageEnhance.Brightness(image).enhance(brightness)
     if is_changed[1] and contrast_is_first:
@@ -42,10 +40,10 @@ def distort_colors(
         image = _with_turned_hue(image, hue)
     if is_changed[1] and not contrast_is_first:
         image = ImageEnhance.Contrast(image).enhance(contrast)
-    changed = np.asarray(image)
-    return (
-        changed[:, :, order] if is_changed[4] and config.exchange_channels else changed
-    )
+    if is_changed[4] and config.exchange_channels:
+        channels = image.split()
+        image = Image.merge("RGB", [channels[number] for number in order])
+    return image
 
 
 def _with_turned_hue(image: Image.Image, turn: float) -> Image.Image:

@@ -1,25 +1,24 @@
-"""Batches of images and boxes, read and resized by threads.
+"""Batches of images and boxes: which images they hold, and in which order.
 
 A training batch is a function of the seed and the step alone. It does not depend on the
 number of threads or processes, or on the step from which a run was resumed.
 """
 
 import functools
-import os
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from typing import Any
 
-import grain
 import numpy as np
 from jaxtyping import Int
 
 from .augment import draw_augmentation
 from .batch import Batch, Loader
+from .batch_reader import BatchPlan, Place, count_readers, iterate_batches
 from .buckets import Buckets, fit_buckets, plan_epoch
 from .image_source import ENDLESS, ImageSource
 from .pipeline_config import PipelineConfig
 
-_UNBOUNDED = 2**62  # more images than any run reads
-_MOST_THREADS = 16  # each one keeps an image in memory
+_UNBOUNDED = 2**48  # more steps than any run makes
 
 
 def steps_per_epoch(
@@ -68,8 +67,9 @@ def train_batches(
         start_step: the step of the first batch; a resumed run continues from here.
         process_index: index of this process.
         process_count: number of processes that share every batch.
-        num_threads: number of images that are read at a time; 0 reads in this thread,
-            and None takes one per core of the machine, but at most 16.
+        num_threads: number of images that this process reads at a time, without worker
+            processes; 0 reads in this thread. None takes `config.threads` and
+            `config.workers`.
 
     Returns:
         The batches of this process, of `batch_size / process_count` images. The next
@@ -93,23 +93,19 @@ def train_batches(
     # Batches are planned over all processes, so that each of them has the same batch
     # shape at the same step.
     share = _share(batch_size, process_index, process_count)
-    buckets = fit_buckets(source, config)
-    loader = Loader(source, config)
-    locate = _locate_in_epochs(buckets, batch_size, seed)
-
-    # Places count the images of this process from the first step on. The random numbers
-    # depend on the step and on the slot in the whole batch, not on the process.
-    def load(place: int) -> Batch:
-        step, slot = divmod(place, share)
-        slot += process_index * share
-        row, bucket = locate(step, slot)
-        stand_ins = None if buckets.rows is None else buckets.rows[bucket]
-        augmentation = draw_augmentation((seed, step, slot), config)
-        return loader.load(row, buckets.shapes[bucket], augmentation, stand_ins)
-
-    start = start_step * share
-    places = grain.MapDataset.range(start, start + _UNBOUNDED)
-    return _iterate(places.map(load), share, num_threads)
+    plan = _TrainPlan(
+        fit_buckets(source, config),
+        config,
+        batch_size=batch_size,
+        seed=seed,
+        slots=range(process_index * share, (process_index + 1) * share),
+    )
+    steps = (start_step, start_step + _UNBOUNDED)
+    # Whoever names a number of threads wants no other process.
+    readers = count_readers(config.threads, config.workers)
+    if num_threads is not None:
+        readers = count_readers(num_threads)
+    return iterate_batches(plan, Loader(source, config), steps, readers)
 
 
 def eval_batches(
@@ -133,7 +129,7 @@ def eval_batches(
         process_index: index of this process.
         process_count: number of processes that share every batch.
         num_threads: number of images that are read at a time; 0 reads in this thread,
-            and None takes one per core of the machine, but at most 16.
+            and None takes `config.threads`. There are no worker processes.
 
     Returns:
         The batches of this process, of `batch_size / process_count` images. A row of -1
@@ -156,17 +152,15 @@ def eval_batches(
     buckets = fit_buckets(source, config)
     batches = [_padded(rows, batch_size) for rows in _finite_rows(source, buckets)]
     rows = np.concatenate(batches)
+    own = rows[:, process_index * share : (process_index + 1) * share].tolist()
     shapes = np.repeat(buckets.shapes, [len(batch) for batch in batches], axis=0)
-    loader = Loader(source, config)
 
-    def load(place: int) -> Batch:
-        step, slot = divmod(place, share)
-        row = int(rows[step, process_index * share + slot])
+    def plan(step: int) -> BatchPlan:
         height, width = shapes[step].tolist()
-        return loader.load(row, (height, width))
+        return BatchPlan((height, width), [Place(row) for row in own[step]])
 
-    places = grain.MapDataset.range(len(shapes) * share)
-    return _iterate(places.map(load), share, num_threads)
+    readers = count_readers(config.threads if num_threads is None else num_threads)
+    return iterate_batches(plan, Loader(source, config), (0, len(own)), readers)
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> int:
@@ -196,51 +190,72 @@ def _finite_rows(
     return buckets.rows
 
 
-def _locate_in_epochs(
-    buckets: Buckets, batch_size: int, seed: int
-) -> Callable[[int, int], tuple[int, int]]:
-    """A function from the step and the slot in the batch to an image and its bucket."""
-    if buckets.rows is None:
-        return lambda step, slot: ((step * batch_size + slot) % ENDLESS, 0)
-    # Two plans are kept, because threads may read the end of one epoch and the
-    # beginning of the next at the same time.
-    plan = functools.lru_cache(maxsize=2)(
-        functools.partial(plan_epoch, buckets, batch_size, seed)
-    )
-    length = sum(-(-len(rows) // batch_size) for rows in buckets.rows)
-    # A plan lists rows alone, so the bucket of each row is stored, which gives the
-    # shape of its batch.
-    bucket_of = np.zeros(sum(map(len, buckets.rows)), np.int64)
-    for bucket, rows in enumerate(buckets.rows):
-        bucket_of[rows] = bucket
+class _TrainPlan:
+    """Says what the training batch of a step holds, in the slots of one process.
 
-    def locate(step: int, slot: int) -> tuple[int, int]:
-        epoch, batch = divmod(step, length)
-        row = int(plan(epoch)[batch, slot])
-        return row, int(bucket_of[row])
+    The random numbers depend on the step and on the slot in the whole batch, not on
+    the process.
+    """
 
-    return locate
+    def __init__(
+        self,
+        buckets: Buckets,
+        config: PipelineConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        slots: range,
+    ) -> None:
+        self._buckets, self._config = buckets, config
+        self._batch_size, self._seed, self._slots = batch_size, seed, slots
+        # Two plans are kept, because threads may read the end of one epoch and the
+        # beginning of the next at the same time.
+        self._epoch = functools.lru_cache(maxsize=2)(
+            functools.partial(plan_epoch, buckets, batch_size, seed)
+        )
+        rows = buckets.rows or ()
+        self._length = sum(-(-len(bucket) // batch_size) for bucket in rows)
+        # A plan lists rows alone, so the bucket of each row is stored, which gives the
+        # shape of its batch.
+        self._bucket_of = np.zeros(sum(map(len, rows)), np.int64)
+        for number, bucket in enumerate(rows):
+            self._bucket_of[bucket] = number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process, which cannot share the cache."""
+        settings = {
+            "batch_size": self._batch_size,
+            "seed": self._seed,
+            "slots": self._slots,
+        }
+        make = functools.partial(_TrainPlan, **settings)
+        return make, (self._buckets, self._config)
+
+    def __call__(self, step: int) -> BatchPlan:
+        rows, bucket = self._rows(step)
+        buckets = self._buckets
+        stand_ins = None if buckets.rows is None else buckets.rows[bucket]
+        places = [
+            Place(
+                row,
+                draw_augmentation((self._seed, step, slot), self._config),
+                stand_ins,
+            )
+            for slot, row in zip(self._slots, rows, strict=True)
+        ]
+        return BatchPlan(buckets.shapes[bucket], places)
+
+    def _rows(self, step: int) -> tuple[list[int], int]:
+        """The rows of the images of a step, and their bucket."""
+        if self._buckets.rows is None:
+            first = step * self._batch_size
+            return [(first + slot) % ENDLESS for slot in self._slots], 0
+        epoch, batch = divmod(step, self._length)
+        rows = self._epoch(epoch)[batch]
+        return rows[list(self._slots)].tolist(), int(self._bucket_of[rows[0]])
 
 
 def _padded(rows: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "steps b"]:
     """The rows of an evaluation in batches; -1 fills the last one."""
     missing = -len(rows) % batch_size
     return np.pad(rows, (0, missing), constant_values=-1).reshape(-1, batch_size)
-
-
-def _iterate(
-    images: grain.MapDataset[Batch], share: int, num_threads: int | None
-) -> Generator[Batch, None, None]:
-    """Reads images in threads, and stacks every `share` of them into a batch."""
-    if num_threads is None:
-        num_threads = min(os.cpu_count() or 1, _MOST_THREADS)
-    # Two batches are read ahead, and one image per thread, so that no thread waits.
-    options = grain.ReadOptions(
-        num_threads=num_threads,
-        prefetch_buffer_size=(2 * share + num_threads) if num_threads else 0,
-    )
-    iterator = iter(images.to_iter_dataset(options).batch(share))
-    try:
-        yield from iterator
-    finally:  # also if the caller stops before the end
-        iterator.close()

@@ -37,6 +37,17 @@ class PipelineConfig:
             the training step compiles once per shape.
         min_visibility: share of an object that crops, mosaics and pasted objects must
             leave visible. Below it, the visible part is an ignored region.
+        threads: number of images that each process reads at a time. None shares the
+            cores that the process may use with its workers, and takes at most 16. The
+            images do not depend on it.
+        workers: number of processes that read the training images; 0 reads them in
+            threads of the training process. Threads suffice unless Python itself is
+            the limit. The images do not depend on it. A worker takes seconds to start,
+            so evaluation has none.
+        reduced_decoding: whether a JPEG that becomes smaller by a factor of 2 or more
+            is decoded at a half, a quarter or an eighth of its scale, and resized from
+            there. This is faster, and changes pixels slightly. Mosaics, crops, larger
+            canvases and pasted objects use the original.
         photometric: random changes of the colours of training images.
         zoom_out: training images on a larger canvas.
         iou_crop: random crops of training images.
@@ -55,6 +66,9 @@ class PipelineConfig:
     max_boxes: int | None = None
     max_buckets: int = 3
     min_visibility: float = 0.25
+    threads: int | None = None
+    workers: int = 0
+    reduced_decoding: bool = True
     photometric: PhotometricConfig = PhotometricConfig()
     zoom_out: ZoomOutConfig = ZoomOutConfig()
     iou_crop: IoUCropConfig = IoUCropConfig()
@@ -85,6 +99,12 @@ class PipelineConfig:
             0.0 <= self.min_visibility <= 1.0,
             "PipelineConfig needs a min_visibility in [0, 1], got "
             f"{self.min_visibility}.",
+        )
+
+        require(
+            self.workers >= 0 and (self.threads is None or self.threads >= 0),
+            "PipelineConfig needs threads and workers of at least 0, got "
+            f"{self.threads} and {self.workers}.",
         )
 
     @property

@@ -36,7 +36,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     elif image.mode in ("I", "F"):
         image = Image.fromarray(_stretch(np.asarray(image), _declared_mark(image)))
-    return image.convert("RGB")
+    # `convert` would copy an image that is RGB already.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _declared_mark(image: Image.Image) -> float:

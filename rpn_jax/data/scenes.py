@@ -49,6 +49,10 @@ class Scenes(ImageSource):
         # threads at a time. The cache saves drawing the image twice.
         self._scene = functools.lru_cache(maxsize=32)(self._draw)
 
+    def __reduce__(self) -> tuple[type["Scenes"], tuple[int, int, tuple[int, int]]]:
+        """A copy in another process draws its scenes anew; a cache cannot be sent."""
+        return Scenes, (self._seed, self._length, self._size)
+
     def __len__(self) -> int:
         return self._length
 

@@ -89,8 +89,9 @@ class Window:
         share = self._all_data_seconds / max(seconds, 1e-9)
         if share > _MOST_WAITING:
             _logger.warning(
-                "%.0f %% of the time of training passed in waiting for images. More "
-                "--read-threads help if cores are idle, and so do smaller files.",
+                "%.0f %% of the time of training passed in waiting for images. If "
+                "cores are idle, more --pipeline.threads or --pipeline.workers help. "
+                "So do smaller files.",
                 100 * share,
             )
 

@@ -2,6 +2,17 @@
 
 from typing import Any
 
+# The settings of the pipeline that every version has had, and written.
+_OLD_PIPELINE = {
+    "min_side",
+    "max_side",
+    "scale_jitter",
+    "flip_probability",
+    "size_multiple",
+    "max_boxes",
+    "max_buckets",
+}
+
 # Settings of the losses that no longer exist, with the values that had no effect.
 _REMOVED = {
     "objectness_positive_weight": None,
@@ -12,13 +23,15 @@ _REMOVED = {
 def upgraded(values: Any) -> Any:
     """The content of a configuration file in today's fields.
 
-    Three things changed since version 0.1.0:
+    Four things changed since version 0.1.0:
 
     * `rpn.losses` lost `objectness_positive_weight` and `inside_weights`. They are
       dropped if they hold the value that had no effect.
     * `rpn.num_logits` is new. Until then, 2 logits went with `"legacy"` anchors.
     * `rpn.anchors.strides_from_image` is new. Until then, `"corners"` anchors implied
       it.
+    * `pipeline.reduced_decoding` is new. Until then, nothing was decoded so. A file
+      that has only some of the settings was written by hand, and gets today's default.
 
     Args:
         values: the parsed JSON, which is not changed.
@@ -29,7 +42,12 @@ def upgraded(values: Any) -> Any:
     Raises:
         ValueError: a field that no longer exists had an effect. The message names it.
     """
-    if not isinstance(values, dict) or not isinstance(values.get("rpn"), dict):
+    if not isinstance(values, dict):
+        return values
+    pipeline = values.get("pipeline")
+    if isinstance(pipeline, dict) and pipeline.keys() >= _OLD_PIPELINE:
+        values = values | {"pipeline": {"reduced_decoding": False} | pipeline}
+    if not isinstance(values.get("rpn"), dict):
         return values
     rules = dict(values["rpn"])
     if isinstance(rules.get("losses"), dict):

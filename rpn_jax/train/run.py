@@ -258,7 +258,6 @@ class Run:
             start_step=first,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            num_threads=self.config.read_threads,
         )
 
     def _compile(self) -> dict[tuple[int, ...], Step]:

@@ -5,8 +5,10 @@ import os
 import pathlib
 from typing import Any
 
+from ..data import PipelineConfig
 from ..distributed import by_first, check_shared
 from .config_file import read_config, write_config
+from .resolve import with_parts
 from .train_config import ResolvedConfig, TrainConfig
 
 # The settings that may change when a run is resumed: they do not affect its numbers.
@@ -16,7 +18,8 @@ _FREE = (
     "log_every",
     "checkpoint_every",
     "max_skipped",
-    "read_threads",
+    "pipeline.threads",
+    "pipeline.workers",
 )
 
 
@@ -42,22 +45,34 @@ class RunFolder:
         self.best = self.path / "best"
 
     def continued(self, config: TrainConfig) -> TrainConfig:
-        """Settings with the batch size of the run that they resume, if they have none.
+        """Settings with two things of the run that they resume.
 
-        The default batch size follows the number of devices, which may have changed.
+        * The batch size, if they have none. Its default follows the number of devices,
+          which may have changed.
+        * No reduced decoding, if the run has none. Runs of version 0.1.0 have none, and
+          today's default is another.
 
         Args:
             config: the settings as they were given.
         """
 
-        def batch_size() -> int | None:
+        def before() -> list[Any] | None:
             if not config.resume or not self.config.exists():
                 return None
-            return read_config(ResolvedConfig, self.config).batch_size
+            run = read_config(ResolvedConfig, self.config)
+            return [run.batch_size, run.pipeline.reduced_decoding]
 
-        if config.batch_size is not None:
+        found = by_first(before)
+        if found is None:
             return config
-        return dataclasses.replace(config, batch_size=by_first(batch_size))
+        batch_size, reduced_decoding = found
+        if config.batch_size is None:
+            config = dataclasses.replace(config, batch_size=batch_size)
+        if not reduced_decoding:
+            pipeline = with_parts(config).pipeline or PipelineConfig()
+            pipeline = dataclasses.replace(pipeline, reduced_decoding=False)
+            config = dataclasses.replace(config, pipeline=pipeline)
+        return config
 
     def claim(self, config: ResolvedConfig) -> None:
         """Creates the folder, or checks that it belongs to this run.

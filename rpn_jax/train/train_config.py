@@ -110,8 +110,6 @@ class TrainConfig:
             evaluate during training.
         patience: number of evaluations in a row without a better AR@100 after which
             training stops; None makes all steps.
-        read_threads: number of images that each process reads at a time. None takes one
-            per core of its machine, but at most 16. The images do not depend on it.
         log_every: number of steps between lines of `metrics.jsonl`.
         max_skipped: the run stops after this many consecutive steps with non-finite
             gradients.
@@ -156,7 +154,6 @@ class TrainConfig:
     ema: float | None = None
     eval_every: int | None = None
     patience: int | None = None
-    read_threads: int | None = None
     log_every: int = 10
     max_skipped: int = 20
     optimizer: OptimizerConfig | None = None
@@ -175,7 +172,6 @@ class TrainConfig:
             "checkpoint_every": self.checkpoint_every,
             "eval_every": self.eval_every,
             "patience": self.patience,
-            "read_threads": self.read_threads,
             "lr": self.lr,
         }
         wrong = {k: v for k, v in counts.items() if v is not None and v <= 0}

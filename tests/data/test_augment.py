@@ -30,17 +30,15 @@ def pipeline(**parts):
 
 def check(result, marked):
     """Compares the boxes of an image with its pixels; counts the cut objects."""
-    image, labels = result.image, result.labels
-    height, width = result.size.astype(int)
+    image, labels = np.asarray(result.image), result.labels
+    assert (image.shape[:2] == result.size).all()
     blur = 1.0 + result.scale.max()  # pixels, from enlarging the original
-    assert not image[height:].any()
-    assert not image[:, width:].any()
     boxes = dict(zip(labels.categories.tolist(), labels.boxes, strict=True))
     ignored = dict(zip(labels.categories.tolist(), labels.is_ignored, strict=True))
     assert len(boxes) == len(labels.boxes)
     num_cut = 0
     for mark, was_ignored in marked.is_ignored.items():
-        seen, share = look_for(image[:height, :width], mark)
+        seen, share = look_for(image, mark)
         if seen is None or share < 0.03:
             continue  # too little for the pixels to tell
         np.testing.assert_allclose(boxes.pop(mark), seen, atol=blur)
@@ -125,6 +123,5 @@ def test_a_crop_fits_the_shape_of_its_batch():
         collage = compose(marked.picture(), marked.picture, config, augmentation)
         result = augment(collage, (320, 320), config, augmentation)
         height, width = collage.size
-        assert result.image.shape == (320, 320, 3)
         assert (result.size <= 320).all()
         assert abs(result.size[0] / result.size[1] * width / height - 1) < 0.02

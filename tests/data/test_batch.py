@@ -1,11 +1,13 @@
 """The contents of a batch: sizes, boxes and masks."""
 
+import dataclasses
 import logging
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.pipeline_data import MIXED, PLAIN, VARIED, FakeSource, take
+from support import data_files
+from support.pipeline_data import COMPOSED, MIXED, PLAIN, VARIED, FakeSource, take
 
 from rpn_jax.data import (
     CopyPasteConfig,
@@ -18,6 +20,7 @@ from rpn_jax.data import (
     ZoomOutConfig,
     bucket_shapes,
     num_gt_rows,
+    read_coco,
 )
 from rpn_jax.train.reading_tally import ReadingTally
 
@@ -157,6 +160,78 @@ def test_images_are_resized_as_pillow_does():
     image = Image.fromarray(scenes.pixels(0)).resize((80, 60), Image.Resampling.BOX)
     difference = batch.images[0, :60, :80].astype(float) - np.asarray(image)
     assert np.abs(difference).mean() < 4
+
+
+def test_boxes_stay_on_their_object_at_a_reduced_scale(tmp_path):
+    """Sides of odd length, so that the last column stands for a part of a block."""
+    pixels = np.full((483, 641, 3), 255, np.uint8)
+    pixels[101:333, 202:517] = 0
+    data_files.save(tmp_path / "images/a.jpg", pixels, quality=95)
+    records = [data_files.coco_record(1, [202, 101, 315, 232])]
+    image = {"id": 1, "file_name": "a.jpg", "height": 483, "width": 641}
+    content = {"images": [image], "annotations": records}
+    source = read_coco(data_files.write_json(tmp_path / "set.json", content))
+    for side in (60, 100, 200):
+        config = PipelineConfig(min_side=side, max_side=2 * side, flip_probability=1)
+        (batch,) = take(source, config, 1, batch_size=1)
+        height, width = batch.image_sizes[0].astype(int)
+        rows, columns = np.nonzero(batch.images[0, :height, :width, 0] < 128)
+        seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(batch.gt_boxes[0, 0], seen, atol=0.75)
+        config = dataclasses.replace(config, reduced_decoding=False)
+        (whole,) = take(source, config, 1, batch_size=1)
+        for name in set(batch._fields) - {"images"}:
+            np.testing.assert_array_equal(getattr(whole, name), getattr(batch, name))
+        assert not np.array_equal(whole.images, batch.images)
+        error = whole.images.astype(int) - batch.images
+        assert np.abs(error).mean() < 1
+
+
+def test_a_source_of_another_class_needs_no_more_than_decode():
+    class Plain:
+        def __init__(self, source):
+            self._source = source
+            self.image_sizes, self.num_boxes = source.image_sizes, source.num_boxes
+
+        def __len__(self):
+            return len(self._source)
+
+        def truth(self, row):
+            return self._source.truth(row)
+
+        def decode(self, row):
+            return self._source.decode(row)
+
+    source = FakeSource(MIXED, [[4, 6, 20, 30]])
+    for batch, expected in zip(
+        take(Plain(source), COMPOSED, 3), take(source, COMPOSED, 3), strict=True
+    ):
+        np.testing.assert_array_equal(batch.images, expected.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({}, {(32, 64)}),
+        ({"scale_jitter": (0.5, 0.5)}, {(16, 32)}),
+        ({"reduced_decoding": False}, {None}),
+        ({"mosaic": MosaicConfig(probability=1.0)}, {None}),
+        ({"copy_paste": CopyPasteConfig(probability=1.0)}, {None}),
+        ({"iou_crop": IoUCropConfig(probability=1.0)}, {None}),
+        ({"zoom_out": ZoomOutConfig(probability=0.5)}, {None, (32, 64)}),
+    ],
+)
+def test_only_whole_images_may_be_decoded_at_a_reduced_scale(options, least):
+    asked = set()
+
+    class Recording(FakeSource):
+        def open_image(self, row, least=None):
+            asked.add(least)
+            return super().open_image(row, least)
+
+    config = dataclasses.replace(PLAIN, **options)
+    take(Recording([(100, 200)] * 4, [[8, 8, 90, 90]]), config, 6)
+    assert asked == least
 
 
 def test_ignored_regions_come_last_and_are_marked():

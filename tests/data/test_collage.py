@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from support.marked_pictures import picture_of
 
 from rpn_jax.data.collage import (
     FILL,
     Collage,
     Labels,
     Part,
-    Picture,
     carry,
     paint,
     whole,
@@ -36,7 +36,7 @@ def random_collage(rng):
         shown = random_rect(rng, (width, height))
         start = rng.integers(-4, 12, 2)
         place = np.concatenate([start, start + shown[2:] - shown[:2]]).astype(float)
-        parts.append(Part(Picture(pixels, labels), shown, place))
+        parts.append(Part(picture_of(pixels, labels), shown, place))
     start = rng.integers(-3, 8, 2)
     window = np.concatenate([start, start + rng.integers(4, 14, 2)]).astype(float)
     return Collage(tuple(parts), window)
@@ -85,12 +85,14 @@ def test_pixels_and_boxes_are_those_that_the_window_shows():
     for _ in range(150):
         collage = random_collage(rng)
         size = tuple(collage.size.tolist())
-        image = paint(collage, size)
+        image = np.asarray(paint(collage, size))
         for (number, u, v), pixel in zip(
             owners_of(collage).reshape(-1, 3), image.reshape(-1, 3), strict=True
         ):
             original = (
-                FILL if number < 0 else collage.parts[number].picture.pixels[v, u]
+                FILL
+                if number < 0
+                else np.asarray(collage.parts[number].picture.opened.image)[v, u]
             )
             assert tuple(pixel) == tuple(original)
         labels, num_cut, num_hidden = carry(collage, size, 0.4)
@@ -109,7 +111,7 @@ def test_pixels_and_boxes_are_those_that_the_window_shows():
 def test_a_whole_picture_keeps_boxes_that_are_thin_or_reach_beyond_it():
     boxes = np.array([[1, 1, 1, 3], [-2, 2, 50, 4]], np.float32)
     labels = Labels(boxes, np.array([False, True]), np.array([1, 2]))
-    collage = whole(Picture(np.zeros((8, 16, 3), np.uint8), labels))
+    collage = whole(picture_of(np.zeros((8, 16, 3), np.uint8), labels))
     carried = carry(collage, (16, 32), 0.25)
     np.testing.assert_array_equal(carried.labels.boxes, 2 * boxes)
     assert carried[1:] == (0, 0)
@@ -118,19 +120,19 @@ def test_a_whole_picture_keeps_boxes_that_are_thin_or_reach_beyond_it():
 @pytest.mark.parametrize("scale", [0.25, 2.0])
 def test_resizing_moves_boxes_with_the_window(scale):
     labels = Labels(np.array([[16.0, 8, 48, 40]]), np.array([False]), np.array([7]))
-    collage = whole(Picture(np.full((64, 64, 3), 9, np.uint8), labels))
+    collage = whole(picture_of(np.full((64, 64, 3), 9, np.uint8), labels))
     collage = collage._replace(window=np.array([32.0, 0, 96, 32]))
     size = (int(32 * scale), int(64 * scale))
     (box,) = carry(collage, size, 0.25).labels.boxes
     np.testing.assert_allclose(box, np.array([0, 8, 16, 32]) * scale)
-    image = paint(collage, size)
+    image = np.asarray(paint(collage, size))
     assert (image[:, : size[1] // 2] == 9).all()
     assert (image[:, size[1] // 2 :] == FILL).all()
 
 
 def test_a_sliver_of_less_than_a_pixel_is_left_out():
     labels = Labels(np.array([[0.0, 0, 10.4, 10]]), np.array([False]), np.array([7]))
-    collage = whole(Picture(np.zeros((20, 20, 3), np.uint8), labels))
+    collage = whole(picture_of(np.zeros((20, 20, 3), np.uint8), labels))
     collage = collage._replace(window=np.array([10.0, 0, 20, 20]))
     carried = carry(collage, (20, 10), 0.25)
     assert len(carried.labels.boxes) == 0

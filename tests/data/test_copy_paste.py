@@ -1,9 +1,10 @@
 """Which objects are pasted, where, and in what size."""
 
 import numpy as np
+from support.marked_pictures import picture_of
 
 from rpn_jax.data import CopyPasteConfig, PipelineConfig
-from rpn_jax.data.collage import Labels, Picture, whole
+from rpn_jax.data.collage import Labels, whole
 from rpn_jax.data.copy_paste import paste_objects
 
 CONFIG = PipelineConfig(
@@ -18,7 +19,7 @@ def picture(size, boxes, ignored=()):
     labels = Labels(
         np.array(boxes, np.float32).reshape(-1, 4), is_ignored, np.arange(len(boxes))
     )
-    return Picture(np.zeros((*size, 3), np.uint8), labels)
+    return picture_of(np.zeros((*size, 3), np.uint8), labels)
 
 
 def pasted(target, source, draws=20):

@@ -74,7 +74,9 @@ def test_training_names_the_images_that_it_could_not_read(
     loader = Loader(source, PipelineConfig(min_side=100, max_side=120))
     tally = ReadingTally(source)
     for row in (0, 1, 0, 1):
-        batch = loader.load(row, (128, 128), stand_ins=np.array([0, 1]))
+        batch = loader.load(
+            row, np.zeros((128, 128, 3), np.uint8), stand_ins=np.array([0, 1])
+        )
         tally.add(batch._make(column[None] for column in batch))
     with caplog.at_level(logging.WARNING, "rpn_jax"):
         tally.report()

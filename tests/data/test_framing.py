@@ -1,14 +1,15 @@
 """Windows of the zoom-out and of the crop."""
 
 import numpy as np
+from support.marked_pictures import picture_of
 
 from rpn_jax.data import IoUCropConfig, ZoomOutConfig
-from rpn_jax.data.collage import Labels, Picture, whole
+from rpn_jax.data.collage import Labels, whole
 from rpn_jax.data.framing import iou_crop, zoom_out
 
 OBJECTS = np.array([[10.0, 20, 60, 70], [80, 5, 115, 95]])
 NOTHING = Labels(np.zeros((0, 4)), np.zeros(0, bool), np.zeros(0, int))
-START = whole(Picture(np.zeros((100, 120, 3), np.uint8), NOTHING))
+START = whole(picture_of(np.zeros((100, 120, 3), np.uint8), NOTHING))
 
 
 def test_a_larger_canvas_holds_the_image_somewhere():

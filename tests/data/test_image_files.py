@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from support import data_files
 
 from rpn_jax.data import ImageError, Problem, image_files
-from rpn_jax.data.image_files import Header, decode_image, read_headers
+from rpn_jax.data.image_files import Header, decode_image, open_image, read_headers
 from rpn_jax.data.image_folder import ImageFolder
 
 
@@ -203,6 +203,59 @@ def test_an_image_that_changed_since_its_header_was_read_is_refused(tmp_path):
     data_files.save(path, data_files.noise(8, 9))
     with pytest.raises(ImageError, match="size has changed"):
         decode_image(path, header)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("least", [(30, 48), (31, 48), (15, 24), (8, 12), (1, 1)])
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_suffices(
+    tmp_path, orientation, least
+):
+    path, upright = tmp_path / "a.jpg", data_files.smooth(61, 97)
+    data_files.save_turned(path, upright, orientation)
+    opened = open_image(path, header_of(path), least)
+    expected = {(30, 48): 2, (31, 48): 1, (15, 24): 4, (8, 12): 4, (1, 1): 8}[least]
+    assert (opened.size, opened.reduction) == ((61, 97), expected)
+    actual = np.asarray(opened.image)
+    assert actual.shape[:2] == (-(-61 // expected), -(-97 // expected))
+    assert (np.array(actual.shape[:2]) >= least).all()
+    # Each pixel is near the mean of the block of the original that it stands for.
+    whole = decode(path).pixels
+    if orientation == 1 and expected < 8:
+        for row, column in np.ndindex(61 // expected, 97 // expected):
+            block = whole[
+                row * expected : (row + 1) * expected,
+                column * expected : (column + 1) * expected,
+            ]
+            error = actual[row, column].astype(int) - block.mean(axis=(0, 1))
+            assert np.abs(error).max() < 16
+
+
+@pytest.mark.parametrize("kind", ["L", "CMYK", "progressive", "png"])
+def test_other_files_are_decoded_for_a_smaller_result_too(tmp_path, kind):
+    path = tmp_path / ("a.png" if kind == "png" else "a.jpg")
+    image = Image.fromarray(data_files.smooth(64, 96))
+    if kind in ("L", "CMYK"):
+        image = image.convert(kind)
+    image.save(path, quality=95, progressive=kind == "progressive")
+    opened = open_image(path, header_of(path), (16, 16))
+    assert opened.reduction == (1 if kind == "png" else 4)
+    assert (opened.image.mode, opened.size) == ("RGB", (64, 96))
+    wanted = Image.fromarray(decode(path).pixels).resize(opened.image.size, 4)
+    error = np.asarray(opened.image).astype(int) - np.asarray(wanted)
+    assert np.abs(error).mean() < 3
+
+
+def test_damage_is_found_at_a_reduced_scale_too(tmp_path):
+    path = data_files.save(tmp_path / "cut.jpg", data_files.noise(200, 100))
+    header, whole = header_of(path), path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * 0.8)])
+    assert open_image(path, header, (50, 25)).truncated
+    path.write_bytes(whole[: int(len(whole) * 0.4)])
+    with pytest.raises(ImageError, match=r"cut.jpg cannot be decoded"):
+        open_image(path, header, (50, 25))
+    data_files.save(path, data_files.noise(200, 101))
+    with pytest.raises(ImageError, match="size has changed"):
+        open_image(path, header, (50, 25))
 
 
 def test_names_with_spaces_umlauts_and_backslashes_are_found(tmp_path):

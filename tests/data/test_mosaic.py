@@ -1,14 +1,15 @@
 """How four pictures lie in a mosaic."""
 
 import numpy as np
+from support.marked_pictures import picture_of
 
 from rpn_jax.data import MosaicConfig, PipelineConfig
-from rpn_jax.data.collage import Labels, Picture
+from rpn_jax.data.collage import Labels
 from rpn_jax.data.mosaic import lay_mosaic
 
 NOTHING = Labels(np.zeros((0, 4)), np.zeros(0, bool), np.zeros(0, int))
 SIZES = [(30, 60), (60, 40), (20, 20), (100, 50)]
-PICTURES = [Picture(np.zeros((*size, 3), np.uint8), NOTHING) for size in SIZES]
+PICTURES = [picture_of(np.zeros((*size, 3), np.uint8), NOTHING) for size in SIZES]
 CONFIG = PipelineConfig(min_side=100, max_side=150, mosaic=MosaicConfig())
 
 

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rpn_jax.data import PhotometricConfig
 from rpn_jax.data.photometric import distort_colors
@@ -21,7 +22,8 @@ STILL = PhotometricConfig(
 
 
 def distorted(config, seed=0):
-    return distort_colors(PIXELS, config, np.random.default_rng(seed)).astype(int)
+    rng = np.random.default_rng(seed)
+    return np.asarray(distort_colors(Image.fromarray(PIXELS), config, rng)).astype(int)
 
 
 def grey():

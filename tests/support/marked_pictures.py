@@ -1,11 +1,18 @@
 """Pictures whose pixels say which box they belong to, and to which place in it."""
 
 import numpy as np
+from PIL import Image
 
+from rpn_jax.data import OpenedImage
 from rpn_jax.data.collage import Labels, Picture
 
 FIRST_MARK, STEP = 90, 6  # red of the first box; the background has red 0
 _CELLS = 8  # a box is divided into this many cells along each axis
+
+
+def picture_of(pixels, labels):
+    """A picture from an array `[h, w, 3]`."""
+    return Picture(OpenedImage(Image.fromarray(pixels), pixels.shape[:2]), labels)
 
 
 class Marked:
@@ -41,7 +48,7 @@ class Marked:
         is_ignored = np.arange(len(boxes)) == len(boxes) - 1
         self.is_ignored |= dict(zip(categories, is_ignored.tolist(), strict=True))
         labels = Labels(np.array(boxes, np.float32), is_ignored, np.array(categories))
-        return Picture(pixels, labels)
+        return picture_of(pixels, labels)
 
 
 def look_for(image, mark):

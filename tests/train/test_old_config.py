@@ -113,6 +113,20 @@ def test_new_fields_of_a_file_win(read):
     assert not read(new).rpn.anchors.strides_from_image
 
 
+def test_an_old_run_decodes_originals_and_a_file_by_hand_has_the_default(read):
+    sizes = {"min_side": 480, "max_side": 800, "size_multiple": 32}
+    others = {"scale_jitter": [1.0, 1.0], "flip_probability": 0.5}
+    old = sizes | others | {"max_boxes": None, "max_buckets": 3}
+    for content, expected in [
+        (old, False),
+        (sizes, True),
+        (old | {"reduced_decoding": True}, True),
+    ]:
+        pipeline = read({"pipeline": content}).pipeline
+        assert pipeline.reduced_decoding == expected
+        assert pipeline.min_side == 480
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("objectness_positive_weight", 0.5), ("inside_weights", [1.0, 1.0, 2.0, 2.0])],
