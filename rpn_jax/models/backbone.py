@@ -7,6 +7,7 @@ from ..core._typing import DTypeLike, Float
 from .backbone_config import BackboneConfig, backbone_config
 from .fpn import FPN
 from .layers import Builder
+from .remat import recomputed, split_blocks
 from .trunk import Trunk
 
 
@@ -25,10 +26,16 @@ class Backbone(nnx.Module):
         frozen_stages: number of stages, counted from the image, that are not trained:
             no gradient flows into them. The docstring of each trunk lists its stages.
             py-faster-rcnn, torchvision and detectron2 (`FREEZE_AT`) freeze 2.
+        remat: whether the backward pass computes the inside of every block again.
     """
 
     def __init__(
-        self, trunk: Trunk, fpn: FPN | None = None, *, frozen_stages: int = 0
+        self,
+        trunk: Trunk,
+        fpn: FPN | None = None,
+        *,
+        frozen_stages: int = 0,
+        remat: bool = False,
     ) -> None:
         """Combines a trunk and a pyramid.
 
@@ -36,6 +43,7 @@ class Backbone(nnx.Module):
             trunk: layers of the trunk.
             fpn: pyramid that was made for the widths of the trunk's last maps.
             frozen_stages: number of stages that are not trained.
+            remat: whether training keeps only the maps between blocks, to save memory.
 
         Raises:
             ValueError: the trunk has fewer stages than `frozen_stages`.
@@ -48,6 +56,7 @@ class Backbone(nnx.Module):
         self.body = trunk.layers
         self.stages = trunk.stages
         self.frozen_stages = frozen_stages
+        self.remat = remat
         self.fpn = fpn
         # The pyramid appends a subsampled map, whose stride is twice the coarsest one.
         if fpn is None:
@@ -66,8 +75,13 @@ class Backbone(nnx.Module):
         # step of a stage is a function, or the name of a layer.
         x, maps = images, []
         for number, stage in enumerate(self.stages, start=1):
-            for step in stage:
-                x = step(x) if callable(step) else self.body[step](x)
+            layers = [step if callable(step) else self.body[step] for step in stage]
+            if self.remat:
+                for block in split_blocks(layers):
+                    x = recomputed(block, x)
+            else:
+                for layer in layers:
+                    x = layer(x)
             # A stopped gradient saves the backward pass through the frozen stages.
             if number <= self.frozen_stages:
                 x = jax.lax.stop_gradient(x)
@@ -124,4 +138,4 @@ def make_backbone(
             has_norm=config.fpn_norm,
             smooths_finest=spec.smooths_finest,
         )
-    return Backbone(trunk, fpn, frozen_stages=config.frozen_stages)
+    return Backbone(trunk, fpn, frozen_stages=config.frozen_stages, remat=config.remat)

@@ -25,6 +25,9 @@ class BackboneConfig:
             torchvision's weights need the stride in the 3x3.
         unpadded_pool: whether the stem of a ResNet pools without padding, as in Caffe.
         epsilon: number that frozen norms add to variances.
+        remat: whether training keeps only the maps between the blocks of the trunk, and
+            computes their inside again in the backward pass. It saves memory, and costs
+            up to a third more time. No number changes but by rounding.
 
     Raises:
         ValueError: there is no such backbone, or an option does not fit it.
@@ -44,6 +47,7 @@ class BackboneConfig:
     stride_in_1x1: bool = False
     unpadded_pool: bool = False
     epsilon: float = 1e-5
+    remat: bool = False
 
     def __post_init__(self) -> None:
         name, spec = self.name, self.spec

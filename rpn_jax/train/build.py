@@ -56,6 +56,7 @@ def build_model(config: ResolvedConfig, rngs: nnx.Rngs | None = None) -> RPN:
         norm="group" if is_group else None,
         out_features=config.fpn_features,
         frozen_stages=config.frozen_stages,
+        remat=config.remat,
     )
     options: dict[str, Any] = {"backbone": backbone}
     if config.weights_system is not None:

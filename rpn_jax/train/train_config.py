@@ -86,6 +86,9 @@ class TrainConfig:
         shard_parameters: spreads the parameters and the state of the optimizer over the
             devices, instead of a copy on each, to save memory. The weights then agree
             up to float32 rounding.
+        remat: computes the inside of the backbone's blocks again in the backward pass,
+            instead of keeping it, to save memory. The weights then agree up to float32
+            rounding.
         steps: number of updates, as an alternative to `epochs`. With neither, 1,000
             steps on scenes; on other data 12 epochs, but at least 500 steps.
         epochs: number of times that every image is seen.
@@ -142,6 +145,7 @@ class TrainConfig:
     batch_size: int | None = None
     accumulate: int = 1
     shard_parameters: bool = False
+    remat: bool = False
     steps: int | None = None
     epochs: float | None = None
     lr: float | None = None

@@ -19,7 +19,7 @@ RULES = rpn_jax.RPNConfig(
 )
 
 
-def make_rpn(seed=0, frozen_stages=0):
+def make_rpn(seed=0, frozen_stages=0, remat=False):
     """Makes two convolutions with a stride of 8 together, and a head on 6 channels."""
 
     def make(rngs):
@@ -35,7 +35,8 @@ def make_rpn(seed=0, frozen_stages=0):
             strides=(4, 8),
         )
         head = rpn_jax.RPNHead(6, 3, rngs=rngs)
-        return RPN(Backbone(trunk, frozen_stages=frozen_stages), head)
+        backbone = Backbone(trunk, frozen_stages=frozen_stages, remat=remat)
+        return RPN(backbone, head)
 
     return filled(make, seed)
 

@@ -34,14 +34,14 @@ TIGHT = dataclasses.replace(PLAIN, clip_norm=1e-3, weight_decay=0.0, momentum=0.
 SIZE = 16  # images in every batch, so that the tests share their programs
 
 
-def start(config=PLAIN, *, frozen_stages=0, accumulate=1):
+def start(config=PLAIN, *, frozen_stages=0, accumulate=1, remat=False):
     """The state before the first step, and the step, which compiles once."""
-    return make_once(config, frozen_stages, accumulate)
+    return make_once(config, frozen_stages, accumulate, remat)
 
 
 @functools.cache
-def make_once(config, frozen_stages, accumulate):
-    model, mesh = small_rpn.make_rpn(frozen_stages=frozen_stages), make_mesh()
+def make_once(config, frozen_stages, accumulate, remat):
+    model, mesh = small_rpn.make_rpn(0, frozen_stages, remat), make_mesh()
     optimizer = make_optimizer(config, make_schedule(config, RATE, 10))
     graphdef, state = init_state(model, optimizer, mesh)
     step = make_train_step(
@@ -203,7 +203,7 @@ def test_a_step_without_finite_gradients_changes_nothing_and_is_counted(bad):
 
 def test_parts_of_a_batch_add_up_to_the_mean_of_their_gradients():
     batch = small_rpn.make_batch(SIZE)
-    state, step = start(accumulate=2)
+    state, step = start(accumulate=2, remat=True)
     after, _ = step(state, batch)
     model, key = small_rpn.make_rpn(), jax.random.fold_in(KEY, 0)
 
@@ -344,11 +344,12 @@ def loss_curve(num_devices, accumulate):
 
 
 def curve_of_spread_state():
-    """The curve of a state that lies on two devices, half on each."""
+    """The curve of a state that lies on two devices, half on each, with `remat`."""
     auto = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((2,), ("data",), auto, devices=jax.devices()[:2])
     optimizer = make_optimizer(PLAIN, make_schedule(PLAIN, RATE, 10))
-    graphdef, state = init_state(small_rpn.make_rpn(), optimizer, mesh, spread=True)
+    model = small_rpn.make_rpn(remat=True)
+    graphdef, state = init_state(model, optimizer, mesh, spread=True)
     step = make_train_step(graphdef, optimizer, KEY, config=small_rpn.RULES, mesh=mesh)
     compiled = jax.jit(step, donate_argnums=0)
     losses = []
