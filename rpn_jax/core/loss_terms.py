@@ -90,12 +90,24 @@ def objectness_class_weights(
     labels: Int[Array, "b n"], config: LossConfig
 ) -> ClassWeights:
     """The weights of the objectness loss. In OLN, negatives have none."""
-    if config.objectness == "label":
-        return class_weights(labels, config.normalizer, config.num_samples)
-    weights = class_weights(labels, config.quality_normalizer, config.num_samples)
+    weights = class_weights(labels, objectness_normalizer(config), config.num_samples)
     if config.objectness in ("oln_iou", "oln_centerness"):
         return weights._replace(negative=jnp.zeros_like(weights.negative))
     return weights
+
+
+def objectness_normalizer(config: LossConfig) -> Normalizer:
+    """What divides the objectness loss."""
+    return (
+        config.normalizer if config.objectness == "label" else config.quality_normalizer
+    )
+
+
+def box_normalizer(config: LossConfig) -> Normalizer | None:
+    """What divides the box loss; None if `box_positive_weight` sets the weights."""
+    if config.box_positive_weight is not None:
+        return None
+    return config.box_normalizer or config.normalizer
 
 
 def box_class_weights(labels: Int[Array, "b n"], config: LossConfig) -> ClassWeights:
@@ -126,18 +138,36 @@ def class_weights(
     if positive_weight is not None:
         shares = ((positive_weight, positives), (1.0 - positive_weight, negatives))
         return ClassWeights(*(w / jnp.maximum(n, 1.0) / num_images for w, n in shares))
-    if normalizer == "batch":
-        divisor = jnp.sum(positives + negatives)
+    counts = batch_counts(normalizer, positives, negatives)
+    if counts is not None:
+        divisor = jnp.sum(counts)
     elif normalizer == "image":
         divisor = num_images * jnp.maximum(positives + negatives, 1.0)
-    elif normalizer == "fixed":
-        divisor = jnp.float32(num_samples * num_images)
-    elif normalizer == "batch_clamped":
-        divisor = jnp.sum(jnp.maximum(positives, 1.0) + jnp.maximum(negatives, 1.0))
     else:
-        divisor = jnp.sum(positives)
+        divisor = jnp.float32(num_samples * num_images)
     weight = jnp.broadcast_to(1.0 / jnp.maximum(divisor, 1.0), positives.shape)
     return ClassWeights(weight, weight)
+
+
+def batch_counts(
+    normalizer: Normalizer | None, positives: jax.Array, negatives: jax.Array
+) -> jax.Array | None:
+    """What every image adds to a divisor that counts anchors of the whole batch.
+
+    Args:
+        normalizer: the divisor; see `LossConfig`.
+        positives: sampled positives of every image.
+        negatives: sampled negatives of every image.
+
+    Returns:
+        A number per image; None if the divisor is not such a sum.
+    """
+    if normalizer == "batch":
+        return positives + negatives
+    if normalizer == "batch_clamped":
+        ones = jnp.ones_like(positives)
+        return jnp.maximum(positives, ones) + jnp.maximum(negatives, ones)
+    return positives if normalizer == "positives" else None
 
 
 def _count(mask: Bool[Array, "b n"]) -> Float[jax.Array, "b 1"]:

@@ -93,6 +93,7 @@ def _keyed_step(
             config=config.rpn,
             accumulate=config.accumulate,
             mesh=mesh if config.shard_parameters else None,
+            deterministic=mesh if config.deterministic else None,
         )
         return of_key(state, batch)
 

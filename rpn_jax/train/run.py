@@ -17,6 +17,7 @@ from ..models.interop import Checkpoint, read_checkpoint
 from .build import build_model
 from .checkpoints import CheckpointStore
 from .data_settings import count_steps, set_ignore_rule
+from .in_order import check_order
 from .metrics_log import MetricsLog, SilentLog, open_log
 from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
@@ -71,7 +72,8 @@ class Run:
         Raises:
             ValueError: the data cannot be read, the batch cannot be spread over the
                 devices, or the folder holds another run, or one that is not to be
-                resumed. Or `config.seeds` asks for several runs.
+                resumed. Or `config.seeds` asks for several runs, or
+                `config.deterministic` cannot be met.
         """
         if config.seeds != 1:
             raise ValueError(
@@ -84,6 +86,8 @@ class Run:
         config = RunFolder(config.out).continued(config)
         resolved = resolve(config, weights)
         check_even_share(resolved.batch_size, resolved.accumulate)
+        if resolved.deterministic:
+            check_order(resolved.rpn, self._mesh.size)
         self.sources = open_sources(resolved)
         self.config = set_ignore_rule(resolved, self.sources.train)
         self.num_steps = count_steps(self.config, self.sources.train)

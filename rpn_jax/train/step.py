@@ -1,6 +1,5 @@
 """The state of a training run, and the step function that advances it."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,12 +9,13 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..core._typing import Array, Float, Int, PRNGKey
+from ..core._typing import Float, Int, PRNGKey
 from ..core.config import RPNConfig
-from ..core.rpn import TrainOutput, compute_losses
 from ..devices import TrainBatch, join_parts, keep_parts, put_copies, put_parts
-from ..models import RPN, grid_for
+from ..models import RPN
 from .average import averaged
+from .gradients import Logged, gradients_of_parts, make_outputs
+from .in_order import InOrder
 from .optimizer import count_skipped
 
 
@@ -60,7 +60,6 @@ class StepMetrics(NamedTuple):
 
 
 Step = Callable[[TrainState, TrainBatch], tuple[TrainState, StepMetrics]]
-Loss = Callable[..., tuple[Float[jax.Array, ""], TrainOutput]]
 
 
 def init_state(
@@ -124,6 +123,7 @@ def make_train_step(
     config: RPNConfig,
     accumulate: int = 1,
     mesh: Mesh | None = None,
+    deterministic: Mesh | None = None,
 ) -> Step:
     """Makes the pure function of one training step; compile it with `jax.jit`.
 
@@ -143,6 +143,9 @@ def make_train_step(
             al. (https://arxiv.org/abs/1910.02054). They gather the parameters for each
             step, and each applies its part of the gradients. None if every device has a
             copy of the state.
+        deterministic: the devices, if the new state must be the same to the bit on any
+            number of them; see `InOrder`. None adds the gradients of all images in the
+            order that is fastest.
 
     Returns:
         A function that maps a state, which may be donated, and a batch to the next
@@ -158,20 +161,27 @@ def make_train_step(
     >>> step = make_train_step(graphdef, optimizer, key, config=config.rpn)
     >>> compiled = jax.jit(step, donate_argnums=0)  # state, metrics = compiled(...)
     """
-    loss = functools.partial(_loss, graphdef, config)
+    outputs = make_outputs(graphdef, config)
 
     def step(state: TrainState, batch: TrainBatch) -> tuple[TrainState, StepMetrics]:
         # The key depends on the step alone, so a resumed run draws the same samples.
         key_of_step = jax.random.fold_in(key, state.step)
         whole = state if mesh is None else _gathered(state, mesh)
-        gradients, outs = _gradients(loss, whole, key_of_step, batch, accumulate)
+        variables = whole.params, whole.frozen
+        if deterministic is None:
+            gradients, logged = gradients_of_parts(
+                outputs, *variables, key_of_step, batch, accumulate
+            )
+        else:
+            in_order = InOrder(outputs, config.losses, accumulate, deterministic)
+            gradients, logged = in_order(*variables, key_of_step, batch, state.step)
         if mesh is not None:
             gradients = keep_parts(gradients, mesh)
         after = _updated(state, gradients, optimizer)
         if mesh is not None:
             after = keep_parts(after, mesh)
         norm = optax.tree.norm(gradients)
-        return after, _metrics(outs, norm, after.optimizer, batch)
+        return after, _metrics(logged, norm, after.optimizer, batch)
 
     return step
 
@@ -182,65 +192,6 @@ def _gathered(state: TrainState, mesh: Mesh) -> TrainState:
         (state.params, state.frozen), NamedSharding(mesh, PartitionSpec())
     )
     return state._replace(params=variables[0], frozen=variables[1])
-
-
-def _loss(
-    graphdef: nnx.GraphDef,
-    config: RPNConfig,
-    params: nnx.State,
-    frozen: nnx.State,
-    key: PRNGKey,
-    image_index: Int[Array, " b"],
-    batch: TrainBatch,
-) -> tuple[Float[jax.Array, ""], TrainOutput]:
-    """The value to differentiate with respect to `params`, and what a step logs."""
-    model = nnx.merge(graphdef, params, frozen)
-    out = compute_losses(
-        model.head,
-        key,
-        model.features(batch.images, batch.image_sizes),
-        grid_for(model, config.anchors, batch.images.shape[1:3]),
-        batch.gt_boxes,
-        batch.gt_valid,
-        batch.image_sizes,
-        gt_ignore=batch.gt_ignore,
-        image_index=image_index,
-        config=config,
-    )
-    return out.losses.total, out
-
-
-def _gradients(
-    loss: Loss, state: TrainState, key: PRNGKey, batch: TrainBatch, accumulate: int
-) -> tuple[nnx.State, TrainOutput]:
-    """The gradients of a batch, and the outputs of its parts."""
-
-    def gradients_of(part):
-        index, images = part
-        return jax.grad(loss, has_aux=True)(
-            state.params, state.frozen, key, index, images
-        )
-
-    # A single part takes no scan, because even a loop of one turn is slow on a CPU.
-    whole = jnp.arange(batch.images.shape[0]), batch
-    if accumulate == 1:
-        return gradients_of(whole)
-
-    # The scan holds the activations of only one part at a time, which saves memory.
-    def add(total, part):
-        gradients, out = gradients_of(part)
-        return jax.tree.map(jnp.add, total, gradients), out
-
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    total, outs = jax.lax.scan(add, zeros, _interleaved(whole, accumulate))
-    return jax.tree.map(lambda x: x / accumulate, total), outs
-
-
-def _interleaved(tree: Any, parts: int) -> Any:
-    """Splits the batch axis so that every device keeps its images."""
-    return jax.tree.map(
-        lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), tree
-    )
 
 
 def _updated(
@@ -257,18 +208,16 @@ def _updated(
 
 
 def _metrics(
-    outs: TrainOutput, norm: jax.Array, optimizer: optax.OptState, batch: TrainBatch
+    logged: Logged, norm: jax.Array, optimizer: optax.OptState, batch: TrainBatch
 ) -> StepMetrics:
     """What a step logs; the losses are averaged over the parts of the batch."""
     in_a_row, skipped = count_skipped(optimizer)
-    positives = jnp.sum(outs.metrics.num_positive) / batch.images.shape[0]
-    losses = jax.tree.map(jnp.mean, outs.losses)
     return StepMetrics(
-        loss=losses.total,
-        objectness=losses.objectness,
-        box=losses.box,
-        positives=positives,
-        unsampled_fraction=jnp.mean(outs.unsampled_fraction),
+        loss=logged.losses.total,
+        objectness=logged.losses.objectness,
+        box=logged.losses.box,
+        positives=logged.num_positive / batch.images.shape[0],
+        unsampled_fraction=logged.unsampled_fraction,
         gradient_norm=norm,
         skipped=skipped,
         skipped_in_a_row=in_a_row,

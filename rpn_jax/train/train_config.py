@@ -89,6 +89,10 @@ class TrainConfig:
         remat: computes the inside of the backbone's blocks again in the backward pass,
             instead of keeping it, to save memory. The weights then agree up to float32
             rounding.
+        deterministic: computes images one at a time, and adds their gradients in the
+            order of the batch. The weights are then the same to the bit on any number
+            of devices and processes, for which it takes more time and memory. Needs
+            1, 2, 4, ... devices; not for `shard_parameters` and cascades.
         steps: number of updates, as an alternative to `epochs`. With neither, 1,000
             steps on scenes; on other data 12 epochs, but at least 500 steps.
         epochs: number of times that every image is seen.
@@ -146,6 +150,7 @@ class TrainConfig:
     accumulate: int = 1
     shard_parameters: bool = False
     remat: bool = False
+    deterministic: bool = False
     steps: int | None = None
     epochs: float | None = None
     lr: float | None = None
@@ -185,6 +190,11 @@ class TrainConfig:
             raise ValueError(
                 "TrainConfig needs steps or epochs, not both, got "
                 f"{self.steps} and {self.epochs}."
+            )
+        if self.deterministic and self.shard_parameters:
+            raise ValueError(
+                "--deterministic needs all parameters on every device, got "
+                "--shard-parameters too. Choose one of them."
             )
         if self.ema is not None and not 0.0 < self.ema < 1.0:
             raise ValueError(

@@ -73,6 +73,16 @@ def test_two_processes_stop_together_and_one_goes_on_as_if_it_had_always_been_on
         np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+def test_weights_of_a_deterministic_run_are_the_same_to_the_bit(fleet):
+    digests = set()
+    for name, processes, devices in (("alone", 1, 1), ("in_order", 2, 2)):
+        flags = [*FLAGS, "--deterministic", "--steps", "3"]
+        parts = fleet.run(name, flags, processes, devices)
+        assert [part.status for part in parts] == [0] * processes, parts
+        digests |= {part.report.split()[-1] for part in parts}
+    assert len(digests) == 1
+
+
 def test_an_exception_in_one_process_ends_all_with_its_message(fleet):
     parts = fleet.run("failed", FLAGS, processes=2, devices=2, change=fail_at_step_5)
     assert [part.status for part in parts] == [STATUS, 1], parts

@@ -1,6 +1,7 @@
 """Runs of more processes than the tests start; by hand, and for some minutes.
 
     python tests/support/process_matrix.py same 1x1 1x8 2x4 4x2   # processes x devices
+    python tests/support/process_matrix.py bits 1x1 1x8 2x2 4x2 2x4
     python tests/support/process_matrix.py failures kill_1 stop_0
 
 `same` compares images, samples and losses with those of the first shape, and with the
@@ -71,6 +72,22 @@ def compare(fleet, shapes):
         sys.stdout.flush()
 
 
+def compare_bits(fleet, shapes):
+    """Prints the digests of all weights after six steps."""
+    for flag in (["--deterministic"], []):
+        found = set()
+        for shape in shapes:
+            processes, devices = map(int, shape.split("x"))
+            flags = [*FLAGS, "--steps", "6", *flag]
+            name = f"{shape}{''.join(flag)}"
+            ended = fleet.run(name, flags, processes, devices)
+            digests = {part.report.split()[-1] for part in ended}
+            found |= digests
+            sys.stdout.write(f"{name}: {' '.join(x[:16] for x in digests)}\n")
+            sys.stdout.flush()
+        sys.stdout.write(f"{len(found)} different of {len(shapes)}\n")
+
+
 def fail(fleet, name):
     """Prints how two processes end after one of them failed."""
     kind, number = name.split("_")
@@ -101,7 +118,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("same", "failures"))
+    parser.add_argument("what", choices=("same", "bits", "failures"))
     parser.add_argument("names", nargs="+")
     options = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
@@ -109,6 +126,8 @@ def main():
         fleet = many_processes.Fleet(pathlib.Path(folder))
         if options.what == "same":
             compare(fleet, options.names)
+        elif options.what == "bits":
+            compare_bits(fleet, options.names)
         else:
             for name in options.names:
                 fail(fleet, name)
