@@ -12,6 +12,7 @@ other devices of a sharded batch whether to continue. Neither form stores a matr
 all pairs.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -94,6 +95,7 @@ class Kept(NamedTuple):
     size: Int[jax.Array, ""]
 
 
+@functools.partial(jax.jit, static_argnames=("rule", "number"))
 def keep_by_collecting(
     boxes: Columns, valid: Bool[jax.Array, " n"], *, rule: Rule, number: int
 ) -> Kept:
@@ -140,6 +142,7 @@ def keep_by_collecting(
     return Kept(kept.ranks[:number], kept.size)
 
 
+@functools.partial(jax.jit, static_argnames=("rule", "number"))
 def keep_by_masking(
     boxes: Columns, valid: Bool[jax.Array, " n"], *, rule: Rule, number: int
 ) -> Kept:
@@ -203,6 +206,7 @@ def _meets_any(
     return lax.fori_loop(first, (stop + TILE - 1) // TILE, compare, none)
 
 
+@functools.partial(jax.jit, static_argnames="rule")
 def _settle(
     tile: Columns, alive: Bool[jax.Array, " n"], rule: Rule
 ) -> UInt32[jax.Array, ""]:

@@ -156,8 +156,9 @@ def make_model(
     (16, 24)
     """
     config = backbone_config(backbone)
+    # Refused before anything is drawn, which takes seconds for a large backbone.
+    _check_levels(anchors, config.name, config.spec.anchors)
     body = make_backbone(config, dtype=dtype, rngs=rngs)
-    _check_levels(anchors, config.name, body.strides)
     usual = config.spec.head_features or min(body.out_features, _MAX_HEAD_FEATURES)
     options: dict[str, Any] = {
         "hidden_features": hidden_features or usual,
@@ -206,14 +207,17 @@ def grid_for(
     return make_anchors(config, shapes, size)
 
 
-def _check_levels(anchors: AnchorConfig, name: str, strides: tuple[int, ...]) -> None:
-    """Refuses anchors whose strides differ from those of the backbone's maps."""
-    if anchors.level_strides != tuple((s, s) for s in strides):
+def _check_levels(anchors: AnchorConfig, name: str, usual: AnchorConfig) -> None:
+    """Refuses anchors whose strides differ from those of the backbone's maps.
+
+    The usual anchors of a backbone have the strides of its maps.
+    """
+    if anchors.level_strides != usual.level_strides:
         kind = "one level" if len(anchors.strides) == 1 else "a pyramid"
         fitting = "'vgg16' or 'resnet50_c4'" if len(anchors.strides) == 1 else "a *_fpn"
         raise ValueError(
-            f"The backbone {name!r} has maps with strides {strides}, and the anchors "
-            f"are for {kind} with strides {anchors.strides}. Choose {fitting} "
+            f"The backbone {name!r} has maps with strides {usual.strides}, and the "
+            f"anchors are for {kind} with strides {anchors.strides}. Choose {fitting} "
             "backbone, a preset with these strides, or the anchors of "
             "default_anchors(backbone)."
         )

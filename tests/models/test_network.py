@@ -64,6 +64,7 @@ def test_strides_and_widths_are_those_of_the_maps(name):
     model = shapes_of(name)
     shapes = model.feature_shapes((256, 512))
     assert shapes == [(256 // s, 512 // s) for s in model.backbone.strides]
+    assert default_anchors(name).strides == model.backbone.strides
     head = model.head
     assert isinstance(head, rpn_jax.RPNHead)
     assert head.convs[0].in_features == model.backbone.out_features
