@@ -1,5 +1,6 @@
 """The presets: each agrees with its source, and each runs."""
 
+import functools
 import inspect
 
 import chex
@@ -118,6 +119,7 @@ def test_a_preset_gives_finite_losses_and_gradients(name):
     valid = jnp.array([[True], [False]])
 
     @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def run(head):
         out = rpn_jax.compute_losses(
             head,
@@ -131,7 +133,7 @@ def test_a_preset_gives_finite_losses_and_gradients(name):
         )
         return out.losses.total, out
 
-    (_, out), gradients = jax.value_and_grad(run, has_aux=True)(head)
+    (_, out), gradients = run(head)
     chex.assert_tree_all_finite((out, gradients))
     if config.targets.allowed_border is None:
         assert out.metrics.num_positive > 0

@@ -115,6 +115,8 @@ def stages(assigner):
             return out.losses.total, out
 
         result = jax.value_and_grad(total, has_aux=True)(weights)
+        if assigner != "max_iou":  # proposals are the same for all
+            return result
         proposals = rpn_jax.compute_proposals(
             functools.partial(head, weights),
             [jnp.asarray(features)],
