@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import rpn_jax
 from rpn_jax import RPNConfig
@@ -294,6 +295,12 @@ def test_what_does_not_fit_is_refused_in_one_sentence(case):
     with pytest.raises((ValueError, TypeError)) as refusal:
         call()
     assert str(refusal.value) == sentence
+
+
+def test_lists_of_arrays_and_parameters_are_taken():
+    box = jnp.array([0.0, 0.0, 2.0, 2.0])
+    for boxes in ([box], nnx.Param(box[None])):
+        assert rpn.pairwise_iou(boxes, [[0, 0, 2, 4]]).tolist() == [[0.5]]
 
 
 def test_an_error_of_the_users_own_code_stays_as_it_is():

@@ -134,6 +134,13 @@ def test_an_empty_list_says_so(tmp_path):
         read_voc(folder, "train")
 
 
+def test_a_list_that_git_lfs_has_not_fetched_says_how_to_fetch_it(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    folder = voc_set(tmp_path, {"a.png": voc_xml(BOX)}, split=pointer)
+    with pytest.raises(ValueError, match=r"train\.txt\. Fetch .* `git lfs pull`"):
+        read_voc(folder, "train")
+
+
 def test_a_folder_with_a_coco_file_says_to_name_the_file(tmp_path):
     path = coco_set(tmp_path / "coco", [coco_record(1, [1, 1, 9, 9])])
     with pytest.raises(ValueError, match="name it instead of the folder") as error:

@@ -16,6 +16,8 @@ from rpn_jax.models.interop import (
     read_tensors,
     write_tensors,
 )
+from rpn_jax.models.interop.foreign_checkpoint import to_system, translate
+from rpn_jax.models.interop.network_shapes import num_anchors
 
 
 def convert(source, target, *options):
@@ -50,6 +52,24 @@ def test_the_wrong_system_is_refused(tmp_path):
     write_tensors(tmp_path / "model.npz", random_weights("mmdetection"))
     with pytest.raises(ValueError, match="needs all weights|No tensor has a name of"):
         make_foreign_model(read_checkpoint(tmp_path / "model.npz", "detectron2_fpn"))
+
+
+def test_names_without_a_place_and_systems_that_do_not_exist_are_refused():
+    lateral = {"backbone.fpn.inner_blocks.0.0.weight": np.zeros((8, 4, 1, 1))}
+    checkpoint = translate(lateral, "torchvision")
+    with pytest.raises(ValueError, match=r"vgg16 has no name for .*Choose a system"):
+        to_system(checkpoint, "jwyang_vgg16")
+    with pytest.raises(ValueError, match=r"no system 'caffe'\. Choose from"):
+        to_system(checkpoint, "caffe")
+    with pytest.raises(ValueError, match="No tensor has a name of mmdetection"):
+        translate({"strange.weight": np.zeros(3)}, "mmdetection")
+
+
+def test_a_damaged_head_with_very_many_anchors_is_refused():
+    damaged = np.broadcast_to(np.float32(0), (4_000_000, 8, 1, 1))
+    checkpoint = translate({"rpn.head.bbox_pred.weight": damaged}, "torchvision")
+    with pytest.raises(ValueError, match=r"anchors per cell, got 1000000\. Choose"):
+        num_anchors(checkpoint)
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pkl"])
