@@ -14,7 +14,13 @@ from .anchors import AnchorGrid, Anchors
 from .boxes import clip_boxes, decode_boxes
 from .config import ProposalConfig
 from .output import RPNOutput, objectness_logits
-from .suppression import NOT_PROPOSED, Candidates, Survivors, suppress_levels
+from .suppression import (
+    NOT_PROPOSED,
+    Candidates,
+    Survivors,
+    move_to_votes,
+    suppress_levels,
+)
 
 
 class Proposals(NamedTuple):
@@ -66,9 +72,9 @@ def propose(
     1. select the `pre_nms_top_k` of each level by logit, ties to the lowest index;
     2. decode them and clip them to the image;
     3. drop small boxes and low scores;
-    4. suppress within each level, softly if `soft_iou_threshold` is set, and let
-       boxes vote if `vote_iou_threshold` is set;
-    5. select the `post_nms_top_k` of all levels, ties to the first level.
+    4. suppress within each level, softly if `soft_iou_threshold` is set;
+    5. select the `post_nms_top_k` of all levels, ties to the first level;
+    6. move boxes to the mean of those around them if `vote_iou_threshold` is set.
 
     A prediction with a logit or a delta that is not finite is never proposed. Logits
     decide every order, so probabilities that round to 1 do not tie. No gradient passes.
@@ -117,7 +123,7 @@ def _propose(
 ) -> Proposals:
     candidates = _select_candidates(output, anchors, image_size, config)
     kept = suppress_levels(candidates, config)
-    return _best_of_all_levels(kept, config.post_nms_top_k)
+    return _best_of_all_levels(candidates, kept, config)
 
 
 def _select_candidates(
@@ -181,14 +187,28 @@ def _best_of_each_level(
     return jax.tree.map(lambda *rows: jnp.stack(rows), *best)
 
 
-def _best_of_all_levels(kept: Survivors, number: int) -> Proposals:
+def _best_of_all_levels(
+    candidates: Candidates, kept: Survivors, config: ProposalConfig
+) -> Proposals:
     """The highest logits among what was kept of every level."""
-    levels, width = kept.boxes.shape[:2]
-    # Rows of the flattened boxes. What was not kept sorts last.
+    levels, width = candidates.logits.shape
+    # Rows of the flattened candidates. What was not kept sorts last.
     rows = kept.rows + width * jnp.arange(levels, dtype=jnp.int32)[:, None]
-    missing = max(number - rows.size, 0)
-    logits, best = lax.top_k(kept.logits.reshape(-1), number - missing)
-    boxes = kept.boxes.reshape(-1, 4)[rows.reshape(-1)[best]]
+    missing = max(config.post_nms_top_k - rows.size, 0)
+    number = config.post_nms_top_k - missing
+    logits, best = lax.top_k(kept.logits.reshape(-1), number)
+    row = rows.reshape(-1)[best]
+    boxes = candidates.boxes.reshape(-1, 4)[row]
+    if config.vote_iou_threshold is not None:
+        moved = move_to_votes(
+            boxes,
+            row // width,
+            candidates,
+            config.vote_iou_threshold,
+            pixel_offset=config.pixel_offset,
+        )
+        is_sure = kept.is_sure.reshape(-1)[best]
+        boxes = jnp.where(is_sure[:, None], moved, boxes)
     valid = logits > NOT_PROPOSED
     boxes = jnp.where(valid[:, None], boxes, 0.0)
     proposals = Proposals(boxes, jax.nn.sigmoid(logits), valid)

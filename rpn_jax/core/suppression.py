@@ -21,7 +21,7 @@ from .nms import NMSResult, suppress_ranked
 # The logit of what must not be proposed. It is finite, for `jax_debug_infs`, and lower
 # than all others.
 NOT_PROPOSED = np.finfo(np.float32).min
-_VOTERS = 256  # boxes that look for their voters at a time; bounds the memory
+_VOTES = 128  # boxes that are voted on at a time, to bound the memory
 
 
 class Candidates(NamedTuple):
@@ -42,14 +42,15 @@ class Survivors(NamedTuple):
     """What suppression leaves of each level.
 
     Attributes:
-        rows: `[l j]` rows of `boxes` in the level.
+        rows: `[l j]` rows of the candidates of the level.
         logits: `[l j]` their logits; `NOT_PROPOSED` where no more are left.
-        boxes: `[l k 4]` all boxes of the level. Those that stayed may have moved.
+        is_sure: `[l j]` whether a row overlaps no better one too much, and so keeps its
+            score.
     """
 
     rows: Int[Array, "l j"]
     logits: Float[Array, "l j"]
-    boxes: Float[Array, "l k 4"]
+    is_sure: Bool[Array, "l j"]
 
 
 def suppress_levels(candidates: Candidates, config: ProposalConfig) -> Survivors:
@@ -65,25 +66,70 @@ def suppress_levels(candidates: Candidates, config: ProposalConfig) -> Survivors
     """
     stays = _keep(candidates, config.iou_threshold, config)
     logits = _logits_of(stays, candidates.logits)
-    if config.soft_iou_threshold is None and config.vote_iou_threshold is None:
-        return Survivors(stays.indices, logits, candidates.boxes)
-    rows, boxes = stays.indices, candidates.boxes
-    is_first = jax.vmap(_mark)(stays, candidates.valid)
-    if config.soft_iou_threshold is not None:
-        rest = _keep(candidates, config.soft_iou_threshold, config)
-        lower = _lower_logits(candidates.logits, config)
-        lower = jnp.where(is_first, NOT_PROPOSED, lower)
-        rows = jnp.concatenate([rows, rest.indices], axis=1)
-        logits = jnp.concatenate([logits, _logits_of(rest, lower)], axis=1)
-    if config.vote_iou_threshold is not None:
-        vote = functools.partial(
-            _vote,
-            iou_threshold=config.vote_iou_threshold,
-            pixel_offset=config.pixel_offset,
-        )
-        moved = lax.map(lambda level: vote(*level), candidates)
-        boxes = jnp.where(is_first[..., None], moved, boxes)
-    return Survivors(rows, logits, boxes)
+    if config.soft_iou_threshold is None:
+        return Survivors(stays.indices, logits, stays.valid)
+    rest = _keep(candidates, config.soft_iou_threshold, config)
+    lower = _lower_logits(candidates.logits, config)
+    is_sure = jax.vmap(_mark)(stays, candidates.valid)
+    lower = _logits_of(rest, jnp.where(is_sure, NOT_PROPOSED, lower))
+    pairs = (
+        (stays.indices, rest.indices),
+        (logits, lower),
+        (stays.valid, jnp.zeros_like(rest.valid)),
+    )
+    return Survivors(*(jnp.concatenate(pair, axis=1) for pair in pairs))
+
+
+def move_to_votes(
+    boxes: Float[jax.Array, "n 4"],
+    level: Int[Array, " n"],
+    candidates: Candidates,
+    iou_threshold: float,
+    *,
+    pixel_offset: float,
+) -> Float[jax.Array, "n 4"]:
+    """The mean of the candidates around each box, weighted by their probabilities.
+
+    Args:
+        boxes: some of the candidates.
+        level: the level of each of them, whose candidates vote.
+        candidates: the boxes that vote.
+        iou_threshold: least IoU of a box with one that votes on it.
+        pixel_offset: added to `x1 - x0` to get the width.
+
+    Returns:
+        The means. A box stays where all probabilities around it round to 0.
+    """
+    probabilities = jnp.where(candidates.valid, jax.nn.sigmoid(candidates.logits), 0.0)
+    # One array for each coordinate: as rows of four, TPUs would pad them to 128 lanes.
+    columns = [candidates.boxes[..., i] for i in range(4)]
+    # What a vote adds up: four coordinates and 1, for each level.
+    addends = jnp.stack([*columns, jnp.ones_like(probabilities)], axis=-1)
+
+    def vote(part: tuple[jax.Array, jax.Array]) -> Float[jax.Array, "p 4"]:
+        boxes, level = part
+        a = [boxes[:, i, None] for i in range(4)]
+        b = [column[level] for column in columns]
+        top_left = [jnp.maximum(a[i], b[i]) for i in (0, 1)]
+        bottom_right = [jnp.minimum(a[i], b[i]) for i in (2, 3)]
+        overlap = _area([*top_left, *bottom_right], pixel_offset)
+        union = _area(a, pixel_offset) + _area(b, pixel_offset) - overlap
+        is_near = (union > 0.0) & (overlap >= iou_threshold * union)
+        votes = jnp.where(is_near, probabilities[level], 0.0)
+        # With the addends of all levels it is one product of matrices, which is faster
+        # than five sums. TPUs would round it to bfloat16 by default.
+        sums = jnp.einsum("pk,lkc->plc", votes, addends, precision="highest")
+        is_own = jnp.arange(len(addends), dtype=jnp.int32) == level[:, None]
+        sums = jnp.where(is_own[..., None], sums, 0.0).sum(axis=1)
+        total = sums[:, 4:]
+        mean = sums[:, :4] / jnp.where(total > 0.0, total, 1.0)
+        return jnp.where(total > 0.0, mean, boxes)
+
+    number = len(boxes)
+    missing = -number % _VOTES
+    boxes = jnp.pad(boxes, [(0, missing), (0, 0)]).reshape(-1, _VOTES, 4)
+    level = jnp.pad(jnp.asarray(level), (0, missing)).reshape(-1, _VOTES)
+    return lax.map(vote, (boxes, level)).reshape(-1, 4)[:number]
 
 
 def _keep(
@@ -129,35 +175,8 @@ def _lower_logits(
     )
 
 
-def _vote(
-    boxes: Float[Array, "k 4"],
-    logits: Float[Array, " k"],
-    valid: Bool[Array, " k"],
-    *,
-    iou_threshold: float,
-    pixel_offset: float,
-) -> Float[jax.Array, "k 4"]:
-    """The mean of the boxes that overlap each box, weighted by their probabilities."""
-    # One array for each coordinate: as rows of four, TPUs would pad them to 128 lanes.
-    x0, y0, x1, y1 = boxes.T
-    weights = jnp.where(valid, jax.nn.sigmoid(logits), 0.0)
-
-    def area(x0, y0, x1, y1):
-        sides = x1 - x0 + pixel_offset, y1 - y0 + pixel_offset
-        return jnp.maximum(sides[0], 0.0) * jnp.maximum(sides[1], 0.0)
-
-    def of_box(box: Float[Array, "4"]) -> Float[jax.Array, "4"]:
-        left, top = jnp.maximum(box[0], x0), jnp.maximum(box[1], y0)
-        right, bottom = jnp.minimum(box[2], x1), jnp.minimum(box[3], y1)
-        overlap = area(left, top, right, bottom)
-        union = area(*box) + area(x0, y0, x1, y1) - overlap
-        is_near = overlap >= iou_threshold * union
-        votes = jnp.where(is_near & (union > 0.0), weights, 0.0)
-        total = votes.sum()
-        # Sums of float32 products: by default, TPUs would multiply in bfloat16.
-        mean = jnp.matmul(votes, boxes, precision=lax.Precision.HIGHEST) / jnp.where(
-            total > 0.0, total, 1.0
-        )
-        return jnp.where(total > 0.0, mean, box)
-
-    return lax.map(of_box, boxes, batch_size=_VOTERS)
+def _area(columns: list[jax.Array], pixel_offset: float) -> jax.Array:
+    """The areas of boxes with one array for each of `x0`, `y0`, `x1` and `y1`."""
+    x0, y0, x1, y1 = columns
+    width, height = x1 - x0 + pixel_offset, y1 - y0 + pixel_offset
+    return jnp.maximum(width, 0.0) * jnp.maximum(height, 0.0)
