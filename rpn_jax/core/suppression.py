@@ -119,7 +119,8 @@ def move_to_votes(
         # With the addends of all levels it is one product of matrices, which is faster
         # than five sums. TPUs would round it to bfloat16 by default.
         sums = jnp.einsum("pk,lkc->plc", votes, addends, precision="highest")
-        is_own = jnp.arange(len(addends), dtype=jnp.int32) == level[:, None]
+        levels = jnp.arange(len(addends), dtype=jnp.int32)
+        is_own = levels[None, :] == level[:, None]
         sums = jnp.where(is_own[..., None], sums, 0.0).sum(axis=1)
         total = sums[:, 4:]
         mean = sums[:, :4] / jnp.where(total > 0.0, total, 1.0)
