@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "breaks_in_names",
     "generated_pages",
     "names_in_docstrings",
 ]
