@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from .augment import UNCHANGED, Augmentation, augment, compose, target_size
 from .collage import Labels, Picture
@@ -191,13 +191,12 @@ class Loader:
         labels = augmented.labels
         order = np.argsort(labels.is_ignored, kind="stable")[: self._num_rows]
         boxes, is_ignored = labels.boxes[order], labels.is_ignored[order]
-        missing = self._num_rows - len(boxes)
         return Batch(
             images=canvas,
             image_sizes=augmented.size,
-            gt_boxes=np.pad(boxes, ((0, missing), (0, 0))),
+            gt_boxes=_filled_up(boxes, self._num_rows),
             gt_valid=np.arange(self._num_rows) < len(boxes),
-            gt_ignore=np.pad(is_ignored, (0, missing)),
+            gt_ignore=_filled_up(is_ignored, self._num_rows),
             rows=np.array(row, np.int32),
             asked_rows=np.array(row, np.int32),
             scales=augmented.scale,
@@ -262,6 +261,15 @@ def _next_readable(
         "The pipeline needs a readable image for each shape, got none among "
         f"{len(stand_ins)} images of one shape. Check the files. {error}"
     )
+
+
+def _filled_up(
+    values: Shaped[np.ndarray, "n ..."], number: int
+) -> Shaped[np.ndarray, "m ..."]:
+    """Rows of zeros after those of `values`; faster than `np.pad` for few rows."""
+    rows = np.zeros((number, *values.shape[1:]), values.dtype)
+    rows[: len(values)] = values
+    return rows
 
 
 def _labels(truth: GroundTruth) -> Labels:
