@@ -96,7 +96,7 @@ def label_images(
     >>> scenes = Scenes(num_images=1, size=(48, 64))
     >>> labelled = label_images(model, scenes, pipeline=sizes, config=RPNConfig())
     >>> {row: labels.positives.shape for row, labels in labelled}  # doctest: +SKIP
-    {0: (6, 5)}
+    {0: (7, 5)}
     """
     graphdef, state = nnx.split(model)
     most = max(-(-int(source.num_boxes.max(initial=0)) // 8) * 8, 8)

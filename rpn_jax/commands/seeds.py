@@ -2,17 +2,14 @@
 
 import dataclasses
 import json
-import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..evaluate.over_seeds import CONFIDENCE, recall_over_seeds, table_over_seeds
 from ..train import TrainConfig
 from ..train.run_folder import RunFolder
 from .artifacts import write_json
-
-_logger = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -28,17 +25,17 @@ class Outcome(NamedTuple):
 
 
 def train_seeds(
-    config: TrainConfig, train_one: Callable[[TrainConfig], Outcome]
+    config: TrainConfig, train: Callable[[Sequence[TrainConfig]], Iterator[Outcome]]
 ) -> str:
-    """Trains with one seed after the other, and averages the recall.
+    """Trains with several seeds, and averages the recall.
 
     Run `i` has the seed `seed + i`, and the folder `seed_<seed + i>` in `out`. The file
     `seeds.json` in `out` has the means.
 
     Args:
         config: the settings, with the number of runs in `seeds`.
-        train_one: makes and evaluates one run, and writes its `recall.json`. It does
-            not repeat what was finished before.
+        train: makes and evaluates runs, yields how each has ended, and writes its
+            `recall.json`. It does not repeat what was finished before.
 
     Returns:
         The mean recall as a table. If a run was stopped, what it returned.
@@ -55,9 +52,7 @@ def train_seeds(
             "to continue them, or another --out."
         )
     recalls = []
-    for number, run in enumerate(runs, start=1):
-        _logger.info("Run %d of %d, with the seed %d.", number, len(runs), run.seed)
-        outcome = train_one(run)
+    for run, outcome in zip(runs, train(runs), strict=False):
         if not outcome.is_finished:
             return outcome.text
         recall = json.loads((pathlib.Path(run.out) / "recall.json").read_text())
@@ -76,6 +71,7 @@ def _runs_of(config: TrainConfig) -> list[TrainConfig]:
         dataclasses.replace(
             config,
             seeds=1,
+            seeds_mode=None,
             seed=seed,
             out=str(pathlib.Path(config.out) / f"seed_{seed}"),
         )

@@ -1,8 +1,8 @@
 """The step of a run as compiled programs, one for each shape of a batch."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -14,10 +14,30 @@ from ..core._typing import PRNGKey
 from ..data import ImageSource, bucket_shapes, num_gt_rows
 from ..devices import TrainBatch, put_batch, put_copies
 from ..distributed import meet
-from .step import Step, StepMetrics, TrainState, make_train_step
+from .step import StepMetrics, TrainState, make_train_step
 from .train_config import ResolvedConfig
 
 KeyedStep = Callable[[PRNGKey, TrainState, TrainBatch], tuple[TrainState, StepMetrics]]
+
+
+class Program(NamedTuple):
+    """The step of a run for batches of one shape.
+
+    Attributes:
+        key: source of randomness for the samples of the whole run.
+        compiled: the compiled step. Runs that differ in their seed alone share it.
+        step: the function that was compiled.
+    """
+
+    key: PRNGKey
+    compiled: KeyedStep
+    step: KeyedStep
+
+    def __call__(
+        self, state: TrainState, batch: TrainBatch
+    ) -> tuple[TrainState, StepMetrics]:
+        """Makes a step; see `make_train_step`."""
+        return self.compiled(self.key, state, batch)
 
 
 class Programs:
@@ -37,7 +57,7 @@ class Programs:
         config: ResolvedConfig,
         num_steps: int,
         mesh: Mesh,
-    ) -> dict[tuple[int, ...], Step]:
+    ) -> dict[tuple[int, ...], Program]:
         """Compiles a step for every shape of a batch, unless it is known already.
 
         Args:
@@ -61,7 +81,7 @@ class Programs:
         key = jax.random.wrap_key_data(put_copies(words, mesh))
         settings = dataclasses.replace(config, seed=0, out="", resume=False)
         step = _keyed_step(graphdef, optimizer, config, mesh)
-        programs: dict[tuple[int, ...], Step] = {}
+        programs: dict[tuple[int, ...], Program] = {}
         for shape in bucket_shapes(source, config.pipeline):
             what = (settings, graphdef, num_steps, mesh, shape, rows)
             if what not in self._known:
@@ -70,7 +90,7 @@ class Programs:
                 like = put_batch(_empty_batch(share, shape, rows), mesh)
                 lowered = jax.jit(step, donate_argnums=1).lower(key, state, like)
                 self._known[what] = lowered.compile()
-            programs[shape] = functools.partial(self._known[what], key)
+            programs[shape] = Program(key, self._known[what], step)
         meet()  # the first step of a process would wait for the compilers of others
         return programs
 

@@ -2,8 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -14,6 +13,8 @@ from ..distributed import StopTogether, check_even_share, gather
 from ..distributed.watchdog import watchdog
 from ..models import RPN, load_weights
 from ..models.interop import Checkpoint, read_checkpoint
+from .asked_steps import Loop, Wanted, make_steps
+from .asked_steps import Progress as Progress
 from .build import build_model
 from .checkpoints import CheckpointStore
 from .data_settings import count_steps, set_ignore_rule
@@ -21,28 +22,16 @@ from .in_order import check_order
 from .metrics_log import MetricsLog, SilentLog, open_log
 from .metrics_window import Window
 from .optimizer import make_optimizer, make_schedule
-from .programs import Programs
+from .programs import Program, Programs
 from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
 from .run_folder import RunFolder
 from .splits import open_sources
-from .step import Step, StepMetrics, copied_model, init_state
+from .step import copied_model, init_state
 from .train_config import TrainConfig
 from .validation import Validation, measure
 
 _logger = logging.getLogger(__name__)
-
-
-class Progress(NamedTuple):
-    """How far a run has come.
-
-    Attributes:
-        step: number of steps made so far.
-        metrics: numbers by name, averaged over the steps since the last report.
-    """
-
-    step: int
-    metrics: dict[str, float]
 
 
 class Run:
@@ -164,6 +153,18 @@ class Run:
             FloatingPointError: `config.max_skipped` steps in a row had gradients that
                 were not finite.
         """
+        yield from make_steps(self.loop(is_stopped))
+
+    def loop(self, is_stopped: Callable[[], bool]) -> Loop:
+        """The loop of `steps`, which leaves every step to its caller.
+
+        Args:
+            is_stopped: asked after every step, as in `steps`.
+
+        Yields:
+            What `steps` yields, and before every step what it is made of. The result of
+            the step is to be sent.
+        """
         config, first = self.config, self.step
         if self.is_finished:
             return
@@ -182,9 +183,12 @@ class Run:
         ):
             for done in range(first + 1, self.num_steps + 1):
                 batch = window.take(batches)
+                made = yield self._wanted(programs, batch)
+                assert made is not None
                 # Metrics stay on the device, so that the host does not wait for each
                 # step.
-                window.add(self._make_step(programs, batch))
+                self._state, metrics = made
+                window.add(metrics)
                 if jax.process_count() > 1:
                     window.wait_for_previous()
                     watchdog.step(done)
@@ -210,12 +214,11 @@ class Run:
         if self._validation is not None:
             self._validation.close()
 
-    def _make_step(
-        self, programs: dict[tuple[int, ...], Step], batch: Batch
-    ) -> StepMetrics:
+    def _wanted(
+        self, programs: Mapping[tuple[int, ...], Program], batch: Batch
+    ) -> Wanted:
         program = programs[batch.images.shape[1:3]]
-        self._state, metrics = program(self._state, put_batch(batch, self._mesh))
-        return metrics
+        return Wanted(program, self._state, put_batch(batch, self._mesh))
 
     def _log(self, step: int, window: Window, log: MetricsLog | SilentLog) -> Progress:
         # Logged before the check, so that the log shows a divergence.
@@ -264,7 +267,7 @@ class Run:
             process_count=jax.process_count(),
         )
 
-    def _compile(self) -> dict[tuple[int, ...], Step]:
+    def _compile(self) -> dict[tuple[int, ...], Program]:
         """Compiles the step for every shape of a batch, before training starts."""
         return self._programs.compile_steps(
             self._graphdef,

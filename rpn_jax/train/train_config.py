@@ -99,9 +99,12 @@ class TrainConfig:
         lr: peak learning rate. None uses 0.02 for SGD; for AdamW and Muon 0.003 on
             scenes and 0.001 on other data.
         seed: seed of the weights, the order of images and the sampled anchors.
-        seeds: number of runs, with the seeds `seed`, `seed + 1` and so on, one after
-            the other on every device. Each has a folder in `out`; `seeds.json` and the
-            table have the mean of their recall with a 95 % confidence interval.
+        seeds: number of runs, with the seeds `seed`, `seed + 1` and so on. Each has a
+            folder in `out`; `seeds.json` and the table have the mean of their recall
+            with a 95 % confidence interval.
+        seeds_mode: `"in_turn"` makes the runs of `seeds` one after the other;
+            `"together"` makes a step of all runs in one program, which keeps all in
+            memory. None uses `"together"` on an accelerator and `"in_turn"` on a CPU.
         ignore_crowds: sets `rpn.targets.ignore_iof` to 0.5, with any preset, if it is
             None and the training images have ignored regions: crowds in COCO, difficult
             objects in VOC, objects that augmentation cuts. The log reports it. False
@@ -156,6 +159,7 @@ class TrainConfig:
     lr: float | None = None
     seed: int = 0
     seeds: int = 1
+    seeds_mode: Literal["in_turn", "together"] | None = None
     ignore_crowds: bool = True
     out: str = "runs/rpn"
     resume: bool = False
@@ -199,6 +203,11 @@ class TrainConfig:
         if self.ema is not None and not 0.0 < self.ema < 1.0:
             raise ValueError(
                 f"TrainConfig needs an ema between 0 and 1, got {self.ema}."
+            )
+        if self.seeds_mode is not None and self.seeds == 1:
+            raise ValueError(
+                f"TrainConfig needs seeds above 1 beside seeds_mode, got {self.seeds}. "
+                "Set both, or neither."
             )
         if self.patience is not None and self.eval_every is None:
             raise ValueError(

@@ -45,6 +45,12 @@ class CountedRun:
         pass
 
 
+def in_turn(runs, is_stopped):
+    """`steps_together`, whose own test is elsewhere."""
+    for run in runs:
+        yield from ((run, x) for x in run.steps(is_stopped))
+
+
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     def evaluate(run):
@@ -59,6 +65,7 @@ def command(monkeypatch, tmp_path):
     module = "rpn_jax.commands.train"
     monkeypatch.setattr(f"{module}.Run", CountedRun)
     monkeypatch.setattr(f"{module}.draw_labels", lambda *_, **__: None)
+    monkeypatch.setattr(f"{module}.steps_together", in_turn)
     monkeypatch.setattr(f"{module}._evaluate", evaluate)
     monkeypatch.setattr(CountedRun, "made", [])
     out = tmp_path / "out"
@@ -88,8 +95,13 @@ def test_each_seed_has_a_run_and_the_table_has_their_mean(command, capsys):
     assert facts["coco"]["AR@100"]["all"]["values"] == [0.4, 0.5, 0.6]
 
 
-def test_resume_makes_only_what_is_missing(command, monkeypatch, capsys):
-    _, train = command
+@pytest.mark.parametrize("flags", [[], ["--seeds-mode", "together"]])
+def test_resume_makes_only_what_is_missing(flags, command, monkeypatch, capsys):
+    _, train_with = command
+
+    def train(*others):
+        return train_with(*flags, *others)
+
     monkeypatch.setattr(CountedRun, "stops_in", 5)
     assert train() == 130
     monkeypatch.setattr(CountedRun, "stops_in", None)
@@ -98,6 +110,14 @@ def test_resume_makes_only_what_is_missing(command, monkeypatch, capsys):
     assert train("--resume") == 0
     assert CountedRun.made == [4, 5, 5, 6]
     assert "0.500 ± 0.248" in capsys.readouterr().out
+
+
+def test_runs_that_are_stopped_together_are_not_evaluated(command, monkeypatch, capsys):
+    out, train = command
+    monkeypatch.setattr(CountedRun, "is_stopped", True)
+    assert train("--seeds-mode", "together") == 0
+    assert "SIGTERM ended the run after step 4 of 4" in capsys.readouterr().out
+    assert not list(out.rglob("recall.json"))
 
 
 def test_one_seed_is_a_plain_run(command, capsys):
@@ -112,6 +132,8 @@ def test_a_run_is_of_one_seed():
         Run(TrainConfig(seeds=2))
     with pytest.raises(ValueError, match="numbers above 0, got {'seeds': 0}"):
         TrainConfig(seeds=0)
+    with pytest.raises(ValueError, match="seeds above 1 beside seeds_mode, got 1"):
+        TrainConfig(seeds_mode="together")
 
 
 def test_several_seeds_are_refused_in_a_run_of_several_processes(command, capsys):
