@@ -3,7 +3,8 @@
     python benchmarks/export.py                    # minutes; see --help
 
 It needs PyTorch, torchvision, onnx, onnxruntime and jax2onnx. A detector of torchvision
-gets random weights, and its backbone, pyramid and RPN become
+gets random weights, scaled so that its scores differ, and its backbone, pyramid and RPN
+become
 
 * our `.onnx` and `.stablehlo` files, by `rpn-jax export --weights`;
 * torchvision's own `.onnx` file, by `torch.onnx.export` of the same layers.
@@ -89,9 +90,12 @@ def export_torchvision(folder: pathlib.Path, name: str, pixels: np.ndarray) -> s
     lists = importlib.import_module("torchvision.models.detection.image_list")
     torch.manual_seed(0)
     detector = getattr(detection, name)(weights=None, weights_backbone=None).eval()
-    torch.save(detector.state_dict(), folder / "weights.pth")
     mean = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
+    planes = torch.tensor(pixels).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        spread_predictions(detector, (planes / 255 - mean) / std)
+    torch.save(detector.state_dict(), folder / "weights.pth")
 
     class Proposer(torch.nn.Module):
         """What torchvision computes from bytes to proposals."""
@@ -106,11 +110,23 @@ def export_torchvision(folder: pathlib.Path, name: str, pixels: np.ndarray) -> s
             return self.rpn(images, self.backbone(normal))[0][0]
 
     path = str(folder / "theirs.onnx")
-    planes = torch.tensor(pixels).permute(0, 3, 1, 2)
     torch.onnx.export(
         Proposer().eval(), (planes,), path, opset_version=17, dynamo=False
     )
     return path
+
+
+def spread_predictions(detector: Any, images: Any) -> None:
+    """Scales the random head: logits get a deviation of 1 on the images, deltas of 0.3.
+
+    Without it, all probabilities are 0.5 in float32. torchvision suppresses in their
+    order and rpn_jax in that of the logits, so different boxes would be kept.
+    """
+    head = detector.rpn.head
+    found = head(list(detector.backbone(images).values()))
+    wanted = ((head.cls_logits, 1.0), (head.bbox_pred, 0.3))
+    for (layer, deviation), levels in zip(wanted, found, strict=True):
+        layer.weight *= deviation / max(float(level.std()) for level in levels)
 
 
 def agreement(theirs: np.ndarray, *ours: np.ndarray) -> float:

@@ -78,8 +78,10 @@ def main(arguments: Sequence[str]) -> str:
     flags.check_network("export", options.run, options.weights)
     target = pathlib.Path(options.target)
     check_suffix(target)  # before the network is read
-    # The converter to ONNX warns of constants that are dropped afterwards.
-    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+    # The converter to ONNX warns of constants that are dropped afterwards, and of each
+    # package that it could convert and that is not installed.
+    for name in ("onnx_ir", "jax2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     network = _of_run(options) if options.run is not None else _of_weights(options)
     program = _program(network, options.core)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from .boxes import area, finite_boxes
 from .nms_kernels import STRIP, Columns, Rule, keep_by_collecting, keep_by_masking
 from .platforms import by_platform, portable_forms
 
-_TINY = np.float32(1e-30)  # square pixels; what a box without area has, to divide by
+TINY = np.float32(1e-30)  # square pixels; what a box without area has, to divide by
 
 
 class NMSResult(NamedTuple):
@@ -123,7 +123,7 @@ def suppress_ranked(
             "nms needs iou_threshold in [0, 1] and max_outputs of at least 1, got "
             f"{iou_threshold} and {max_outputs}."
         )
-    rule = Rule(_largest_tolerated(iou_threshold, inclusive_threshold), pixel_offset)
+    rule = Rule(largest_tolerated(iou_threshold, inclusive_threshold), pixel_offset)
     limits = {"rule": rule, "number": min(max_outputs, len(boxes))}
     kept = by_platform(
         *_to_columns(boxes, valid, groups, pixel_offset),
@@ -139,7 +139,7 @@ def suppress_ranked(
     return NMSResult(jnp.where(entries < kept.size, ranks, 0), entries < kept.size)
 
 
-def _largest_tolerated(iou_threshold: float, inclusive: bool) -> float:
+def largest_tolerated(iou_threshold: float, inclusive: bool) -> float:
     """The largest IoU in float32 that does not suppress; at least 0.
 
     IoUs are float32 numbers, so comparing them with this number decides the same as
@@ -171,7 +171,7 @@ def _to_columns(
     strips = max(-(-len(boxes) // STRIP), 1)
     padding = (0, strips * STRIP - len(boxes))
     columns = jax.tree.map(lambda x: jnp.pad(x, padding), columns)
-    columns = columns._replace(area=jnp.maximum(columns.area, _TINY))
+    columns = columns._replace(area=jnp.maximum(columns.area, TINY))
     return columns, jnp.pad(valid, padding)
 
 

@@ -121,12 +121,12 @@ def _propose(
     image_size: ImageSize,
     config: ProposalConfig,
 ) -> Proposals:
-    candidates = _select_candidates(output, anchors, image_size, config)
+    candidates = select_candidates(output, anchors, image_size, config)
     kept = suppress_levels(candidates, config)
-    return _best_of_all_levels(candidates, kept, config)
+    return best_of_all_levels(candidates, kept, config)
 
 
-def _select_candidates(
+def select_candidates(
     output: RPNOutput,
     anchors: Anchors,
     image_size: ImageSize,
@@ -187,7 +187,7 @@ def _best_of_each_level(
     return jax.tree.map(lambda *rows: jnp.stack(rows), *best)
 
 
-def _best_of_all_levels(
+def best_of_all_levels(
     candidates: Candidates, kept: Survivors, config: ProposalConfig
 ) -> Proposals:
     """The highest logits among what was kept of every level."""

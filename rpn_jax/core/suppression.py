@@ -7,6 +7,7 @@ lower score, and may move the boxes that stay. Both are off by default, and on i
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -64,11 +65,31 @@ def suppress_levels(candidates: Candidates, config: ProposalConfig) -> Survivors
         At most `config.post_nms_top_k` rows of each level, or twice as many with a
         `soft_iou_threshold`: the rows that have a lower score follow the others.
     """
-    stays = _keep(candidates, config.iou_threshold, config)
+    kept = [_keep(candidates, limit, config) for limit in thresholds(config)]
+    return combine(candidates, kept, config)
+
+
+def thresholds(config: ProposalConfig) -> tuple[float, ...]:
+    """The IoUs for which greedy suppression runs, one after the other."""
+    soft = config.soft_iou_threshold
+    return (config.iou_threshold,) if soft is None else (config.iou_threshold, soft)
+
+
+def combine(
+    candidates: Candidates, kept: Sequence[NMSResult], config: ProposalConfig
+) -> Survivors:
+    """What `suppress_levels` returns.
+
+    Args:
+        candidates: the boxes of every level, sorted by logit.
+        kept: what stays at each of the `thresholds`.
+        config: the thresholds.
+    """
+    stays = kept[0]
     logits = _logits_of(stays, candidates.logits)
     if config.soft_iou_threshold is None:
         return Survivors(stays.indices, logits, stays.valid)
-    rest = _keep(candidates, config.soft_iou_threshold, config)
+    rest = kept[1]
     lower = _lower_logits(candidates.logits, config)
     is_sure = jax.vmap(_mark)(stays, candidates.valid)
     lower = _logits_of(rest, jnp.where(is_sure, NOT_PROPOSED, lower))

@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ..atomic_file import replace_file
-from ..core.platforms import portable_forms
 from .description import Array, Description, from_json
 from .loaded import Loaded
+from .onnx_suppression import model_of_image
 from .packages import require_package
 from .program import Program
 
@@ -28,14 +27,12 @@ def write(program: Program, path: pathlib.Path) -> None:
     open, and no loop of suppression runs until the last image is done.
     """
     onnx, converter = require_package("onnx", path), require_package("jax2onnx", path)
-    with portable_forms(True):
-        traced = jax.make_jaxpr(lambda *x: tuple(program.of_image(*x)))(
-            *_shapes_of_one(program)
-        )
+    described = program.description
+    names = (_names_of_one(described.inputs), _names_of_one(described.outputs))
     refusals = (NotImplementedError, TypeError, ValueError)
     try:
-        model = _convert(program, traced, converter)
-        _loop_over_images(model, program.description, onnx)
+        model = model_of_image(program, _shapes_of_one(program), names, onnx, converter)
+        _loop_over_images(model, described, onnx)
         onnx.checker.check_model(model)
     except (*refusals, onnx.checker.ValidationError) as error:
         raise ValueError(
@@ -55,19 +52,8 @@ def _shapes_of_one(program: Program) -> list[jax.ShapeDtypeStruct]:
     ]
 
 
-def _convert(program: Program, traced: ClosedJaxpr, converter: ModuleType) -> Any:
-    """The model of one image, whose inputs and outputs have names of their own."""
-    described = program.description
-    # A jaxpr has operations of `lax` alone, which all have a converter. The converter
-    # would replace functions of `jax.numpy` while it traces.
-    model = converter.to_onnx(
-        jaxpr_as_fun(traced),
-        _shapes_of_one(program),
-        input_names=[_ONE + array.name for array in described.inputs],
-        output_names=[_ONE + array.name for array in described.outputs],
-    )
-    _drop_unused(model.graph)
-    return model
+def _names_of_one(arrays: Sequence[Array]) -> list[str]:
+    return [_ONE + array.name for array in arrays]
 
 
 def _loop_over_images(model: Any, described: Description, onnx: ModuleType) -> None:
@@ -90,24 +76,6 @@ def _loop_over_images(model: Any, described: Description, onnx: ModuleType) -> N
     model.graph.CopyFrom(graph)
     onnx.helper.set_model_props(model, {_KEY: described.to_json()})
     model.producer_name, model.producer_version = "rpn_jax", described.rpn_jax
-
-
-def _drop_unused(graph: Any) -> set[str]:
-    """Drops the constants that nothing reads, of which the converter leaves many.
-
-    Returns:
-        The names that the graph and the graphs inside of it read.
-    """
-    read = {value.name for value in graph.output}
-    for node in graph.node:
-        read.update(node.input)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                read |= _drop_unused(attribute.g)
-    kept = [constant for constant in graph.initializer if constant.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    return read
 
 
 def _values(onnx: ModuleType, arrays: Sequence[Array]) -> list[Any]:

@@ -10,7 +10,8 @@ from ..core.anchor_config import AnchorConfig
 from ..core.anchors import AnchorGrid, make_anchors
 from ..core.config import ProposalConfig, RPNConfig
 from ..core.output import RPNOutput
-from ..core.proposals import Proposals, propose
+from ..core.proposals import Proposals, propose, select_candidates
+from ..core.suppression import Candidates
 from ..models import RPN, grid_for
 from .description import Array, Description, settings_of
 
@@ -46,9 +47,21 @@ class Program(NamedTuple):
         Args:
             *arrays: the inputs, without the axis of the images.
         """
-        output = self.predict(*[x[None] for x in arrays])
-        output = jax.tree.map(lambda x: x[0], output)
+        output = self._predict_one(*arrays)
         return propose(output, self.anchors, arrays[-1], config=self.config)
+
+    def candidates_of_image(self, *arrays: jax.Array) -> Candidates:
+        """What enters suppression in one image.
+
+        Args:
+            *arrays: the inputs, without the axis of the images.
+        """
+        output = self._predict_one(*arrays)
+        return select_candidates(output, self.anchors, arrays[-1], self.config)
+
+    def _predict_one(self, *arrays: jax.Array) -> RPNOutput:
+        output = self.predict(*[x[None] for x in arrays])
+        return jax.tree.map(lambda x: x[0], output)
 
 
 def network_program(

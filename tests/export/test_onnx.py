@@ -1,5 +1,6 @@
 """Models for ONNX Runtime: what they compute, and files that are refused."""
 
+import dataclasses
 import sys
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 from support import export_cases as cases
 from support import small_rpn
 
-from rpn_jax import RPNOutput, export
+from rpn_jax import RPNOutput, export, propose
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("jax2onnx")
@@ -20,6 +21,12 @@ def path(program, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "core.onnx"
     export.write(program, path)
     return path
+
+
+def holds_operator(path, name):
+    """Whether the model of one image has an operator."""
+    (scan,) = onnx.load(path).graph.node
+    return name in [node.op_type for node in scan.attribute[0].g.node]
 
 
 READER = """
@@ -38,6 +45,7 @@ def test_a_process_without_jax_gets_the_same_in_1000_cases(path, expected, tmp_p
     actual, said = cases.read_elsewhere(READER, path, tmp_path)
     cases.check_same(actual, expected)
     assert said.startswith('{"content": "core"')
+    assert holds_operator(path, "NonMaxSuppression")
 
 
 def test_the_batch_is_open_and_the_shapes_are_checked(path, expected):
@@ -58,6 +66,25 @@ def test_a_network_takes_bytes(tmp_path):
     expected = jax.jit(program.of_batch)(batch.images, sizes)
     actual = export.load(tmp_path / "network.onnx")(batch.images, sizes)
     cases.check_same(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("rules", "has_operator"),
+    [
+        ({"pixel_offset": 1.0}, False),  # the operator has no such convention
+        ({"soft_iou_threshold": 0.8, "vote_iou_threshold": 0.7}, True),
+    ],
+)
+def test_other_rules_keep_the_same_boxes_too(rules, has_operator, tmp_path):
+    config = dataclasses.replace(cases.RULES, **rules)
+    program = export.core_program(
+        cases.ANCHORS, cases.SHAPES, cases.IMAGE, config=config
+    )
+    given = cases.make_cases(12)
+    expected = propose(RPNOutput(*given[:2]), cases.GRID, given[2], config=config)
+    export.write(program, tmp_path / "core.onnx")
+    assert holds_operator(tmp_path / "core.onnx", "NonMaxSuppression") == has_operator
+    cases.check_same(export.load(tmp_path / "core.onnx")(*given), expected)
 
 
 def test_a_model_of_another_program_is_one_line(path, tmp_path):
