@@ -1,5 +1,6 @@
 """Proposals of a model for images, in pixels of the original images."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from .devices import (
     put_copies,
     put_rows,
 )
+from .distributed.progress import progress
 from .evaluate import ImageProposals
 from .models import RPN, grid_for
 from .models.interop import padded_size, resized_size
@@ -77,14 +79,18 @@ def predict(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    for batch in batches:
-        places = put_rows((batch.rows, batch.scales), mesh)
-        found = propose(put_batch(batch, mesh))
-        found, (rows, scales) = get_rows((found, places), mesh)
-        for i, row in enumerate(rows.tolist()):
-            if row >= 0:  # the last batch may be padded
-                of_image = jax.tree.map(lambda x, i=i: x[i], found)
-                yield row, _in_original(of_image, source.truth(row), scales[i])
+    shapes = set()
+    with progress.evaluating():
+        for batch in batches:
+            places = put_rows((batch.rows, batch.scales), mesh)
+            with _first_of(batch.images.shape, shapes):
+                found = propose(put_batch(batch, mesh))
+            found, (rows, scales) = get_rows((found, places), mesh)
+            progress.batch(int((rows >= 0).sum()))
+            for i, row in enumerate(rows.tolist()):
+                if row >= 0:  # the last batch may be padded
+                    of_image = jax.tree.map(lambda x, i=i: x[i], found)
+                    yield row, _in_original(of_image, source.truth(row), scales[i])
 
 
 def predict_alone(
@@ -180,6 +186,16 @@ def _for_proposals(config: RPNConfig) -> RPNConfig:
         pixel_offset=targets.pixel_offset, delta_weights=targets.delta_weights
     )
     return RPNConfig(anchors=config.anchors, targets=shared, proposals=config.proposals)
+
+
+def _first_of(
+    shape: tuple[int, ...], known: set[tuple[int, ...]]
+) -> contextlib.AbstractContextManager[None]:
+    """Tells the watchdog that a shape is compiled, unless it is known, and adds it."""
+    if shape in known:
+        return contextlib.nullcontext()
+    known.add(shape)
+    return progress.compiling()
 
 
 def _in_original(

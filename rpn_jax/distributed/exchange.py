@@ -35,6 +35,11 @@ def store() -> Any:
     return global_state.client
 
 
+def coordinator() -> str:
+    """`HOST:PORT` of the coordination service."""
+    return str(global_state.coordinator_address)
+
+
 def unique_name(purpose: str) -> str:
     """A prefix of keys that this call has in common with that of other processes."""
     return f"rpn_jax/{purpose}/{next(_numbers)}"

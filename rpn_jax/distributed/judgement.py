@@ -1,9 +1,12 @@
 """When a run of several processes is over, from what each process says of itself.
 
-Nothing here talks to other processes or knows the time: `watchdog.py` does both.
+All processes do the same one after the other, so that the others wait for the one that
+is behind: it alone can be late. Nothing here talks to other processes or knows the
+time: `watchdog.py` does both.
 """
 
 import dataclasses
+import enum
 import statistics
 from collections import deque
 from collections.abc import Mapping
@@ -11,11 +14,44 @@ from collections.abc import Mapping
 # Seconds after which a process that says nothing is lost. JAX gives up 12.5 s after
 # process 0 has become silent, and its message does not say at which step.
 SILENCE = 10.0
-_SHORTEST = 22.0  # seconds that a step may always take
-_USUAL_TIMES = 3.0  # a step may take so many times the usual one
-_NUM_MEASURED = 50  # steps whose median is the usual one
-_FEWEST = 3  # steps without which nothing is usual, and the next limit holds
-_UNMEASURED = 300.0
+_SHORTEST = 22.0  # seconds that a step, a batch or a pause of a save may always take
+_USUAL_TIMES = 3.0  # they may take so many times the usual ones
+_NUM_MEASURED = 50  # durations whose median is the usual one
+
+
+class Phase(enum.StrEnum):
+    """What a process does."""
+
+    STARTING = "starting"
+    COMPILING = "compiling"
+    TRAINING = "training"
+    SAVING = "saving"
+    EVALUATING = "evaluating"
+    COUNTING = "counting"
+    OTHER = "other"
+
+
+_WHEN = {
+    Phase.STARTING: "while it started",
+    Phase.COMPILING: "while it compiled",
+    Phase.TRAINING: "at step {step}",
+    Phase.SAVING: "while it saved step {step}",
+    Phase.EVALUATING: "in the evaluation after step {step}, after {images} images",
+    Phase.COUNTING: "while it counted the recall after step {step}",
+    Phase.OTHER: "after step {step}",
+}
+_LATE = {
+    Phase.TRAINING: "it made no step for {late:.0f} s, where {limit:.0f} s is the "
+    "limit; its reader or a device hangs",
+    Phase.SAVING: "its checkpoint did not grow for {late:.0f} s, where {limit:.0f} s "
+    "is the limit; its file system hangs",
+    Phase.EVALUATING: "it evaluated no image for {late:.0f} s, where {limit:.0f} s is "
+    "the limit; its reader or a device hangs",
+}
+# How many durations have to be known before something is usual, and the seconds that
+# hold until then. A save has one duration, its longest pause.
+_FEWEST = {Phase.TRAINING: 3, Phase.SAVING: 1, Phase.EVALUATING: 3}
+_UNMEASURED = {Phase.TRAINING: 300.0, Phase.SAVING: 60.0, Phase.EVALUATING: 300.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,19 +61,32 @@ class Record:
     Attributes:
         beat: a number that is larger each time.
         step: number of steps that the process has started.
-        phase: what the process does; only in `"training"` there are deadlines.
+        phase: what the process does. Only training, saving and evaluating have limits.
+        place: number of steps, batches and phases so far; the smallest one is behind.
+        life: number of other signs of life, such as a file that has grown.
+        images: number of images that the evaluation has done.
+        is_waiting: whether the process waits for others at a barrier.
         host: name of its host.
     """
 
-    beat: int
-    step: int
-    phase: str
+    beat: int = 0
+    step: int = 0
+    phase: str = Phase.STARTING
+    place: int = 0
+    life: int = 0
+    images: int = 0
+    is_waiting: bool = False
     host: str
 
     @property
-    def is_training(self) -> bool:
-        """Whether the process makes one step after the other."""
-        return self.phase == "training"
+    def is_limited(self) -> bool:
+        """Whether the process is lost if it says nothing, or comes no further."""
+        return self.phase in _LATE
+
+    @property
+    def when(self) -> str:
+        """How far the process has come, as a part of a sentence."""
+        return _WHEN[Phase(self.phase)].format(step=self.step, images=self.images)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,42 +95,63 @@ class Verdict:
 
     Attributes:
         process: number of the process that is the cause.
-        step: number of steps that it had started.
-        cause: what happened to it.
         host: name of its host.
+        when: how far it had come, as a part of a sentence.
+        cause: what happened to it.
+        is_wanted: whether a user asked for the end, so that it is no failure.
     """
 
     process: int
-    step: int
-    cause: str
     host: str
+    when: str
+    cause: str
+    is_wanted: bool = False
 
     def __str__(self) -> str:
+        if self.is_wanted:
+            return self.cause
         return (
-            f"process {self.process} on {self.host} ended the run at step {self.step}: "
+            f"process {self.process} on {self.host} ended the run {self.when}: "
             f"{self.cause}"
         )
 
+    @classmethod
+    def on(cls, process: int, record: Record, cause: str) -> "Verdict":
+        """Names a process as the cause, as it last said where it was."""
+        return cls(process=process, host=record.host, when=record.when, cause=cause)
+
 
 class Judge:
-    """Watches records for processes that say nothing, or make no step."""
+    """Watches records for processes that say nothing, or come no further.
+
+    Attributes:
+        is_strict: whether silence counts in every phase. A process that does not let
+            Python's threads run, for example while it parses a large file, says nothing
+            although all is well. Only training, saving and evaluating never do.
+    """
 
     def __init__(self) -> None:
+        self.is_strict = False
         self._last: dict[int, Record] = {}
         self._spoke: dict[int, float] = {}
         self._moved: dict[int, float] = {}
-        self._durations: deque[float] = deque(maxlen=_NUM_MEASURED)
+        self._durations = {phase: deque[float](maxlen=_NUM_MEASURED) for phase in _LATE}
 
-    @property
-    def deadline(self) -> float:
-        """Seconds that a step may take."""
-        if len(self._durations) < _FEWEST:
-            return _UNMEASURED
-        return max(_SHORTEST, _USUAL_TIMES * statistics.median(self._durations))
+    def limit(self, phase: str) -> float | None:
+        """Seconds in which a process has to come further; None is for ever."""
+        if phase not in _LATE:
+            return None
+        kind = Phase(phase)
+        durations = self._durations[kind]
+        if len(durations) < _FEWEST[kind]:
+            return _UNMEASURED[kind]
+        # Saves are few, and may pause only once in a while.
+        usual = max(durations) if kind is Phase.SAVING else statistics.median(durations)
+        return max(_SHORTEST, _USUAL_TIMES * usual)
 
-    def add_step(self, seconds: float) -> None:
-        """Adds the measured duration of a step."""
-        self._durations.append(seconds)
+    def add(self, phase: str, seconds: float) -> None:
+        """Adds the measured duration of a step or batch, or the pause of a save."""
+        self._durations[Phase(phase)].append(seconds)
 
     def judge(self, now: float, records: Mapping[int, Record]) -> Verdict | None:
         """Looks at the newest records of all processes.
@@ -95,34 +165,44 @@ class Judge:
         """
         for number, record in records.items():
             self._note(now, number, record)
-        training = [n for n, record in self._last.items() if record.is_training]
-        for number in training:
-            silence = now - self._spoke[number]
-            if silence > SILENCE:
-                return self._verdict(
-                    number,
-                    f"it has said nothing for {silence:.0f} s, so it was killed or "
-                    "stopped, or its host is gone",
-                )
-        # All processes wait for the one that is behind, so that one is the cause.
-        late = [n for n in training if now - self._moved[n] > self.deadline]
-        if not late:
+        for verdict in self.silent(now):
+            if self.is_strict or self._last[verdict.process].is_limited:
+                return verdict
+        return self._late(now)
+
+    def silent(self, now: float) -> list[Verdict]:
+        """What there is to say about processes that say nothing, in any phase."""
+        return [
+            Verdict.on(
+                number,
+                record,
+                f"it has said nothing for {now - self._spoke[number]:.0f} s, so it was "
+                "killed or stopped, or its host is gone",
+            )
+            for number, record in list(self._last.items())
+            if now - self._spoke[number] > SILENCE
+        ]
+
+    def _late(self, now: float) -> Verdict | None:
+        if not self._last:
             return None
-        first = min(self._last, key=lambda n: (self._last[n].step, n not in late, n))
-        return self._verdict(
-            first if first in late else late[0],
-            f"it made no step for {now - self._moved[late[0]]:.0f} s, where "
-            f"{self.deadline:.0f} s is the limit; its reader or a device hangs",
-        )
+        slowest = min(record.place for record in self._last.values())
+        behind = {n: x for n, x in self._last.items() if x.place == slowest}
+        for number, record in behind.items():
+            limit = self.limit(record.phase)
+            if limit is None or now - self._moved[number] <= limit:
+                return None
+        # Who waits for the others is not the cause.
+        number = min(behind, key=lambda n: (behind[n].is_waiting, n))
+        record = behind[number]
+        late, limit = now - self._moved[number], self.limit(record.phase)
+        cause = _LATE[Phase(record.phase)].format(late=late, limit=limit)
+        return Verdict.on(number, record, cause)
 
     def _note(self, now: float, number: int, record: Record) -> None:
         before = self._last.get(number)
-        self._last[number] = record
         if before is None or record.beat != before.beat:
             self._spoke[number] = now
-        if before is None or (record.step, record.phase) != (before.step, before.phase):
+        if before is None or (record.place, record.life) != (before.place, before.life):
             self._moved[number] = now
-
-    def _verdict(self, number: int, cause: str) -> Verdict:
-        record = self._last[number]
-        return Verdict(process=number, step=record.step, cause=cause, host=record.host)
+        self._last[number] = record  # last, because another thread may read meanwhile

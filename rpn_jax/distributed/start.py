@@ -10,8 +10,9 @@ from .exchange import meet
 from .watchdog import watchdog
 
 _START_SECONDS = 300  # how long a process waits for the others to start
-# JAX ends all processes if one is silent for so long. In training the watchdog is
-# faster, and it leaves all other phases to JAX.
+# JAX ends all processes if one is silent for so long. In steps, saves and evaluations
+# the watchdog is faster, and it leaves a silence in other phases to JAX, whose threads
+# do not need Python.
 _HEARTBEAT_SECONDS = 25
 
 

@@ -6,11 +6,12 @@ key-value store of JAX's coordination service, which blocks if process 0 is lost
 other one looks at the clock, and ends the process.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import json
 import os
-import socket
+import re
 import sys
 import threading
 import time
@@ -18,18 +19,23 @@ from collections.abc import Iterator
 
 import jax
 
-from .exchange import is_first, store
+from .exchange import coordinator, is_first, store
 from .judgement import SILENCE, Judge, Record, Verdict
+from .last_words import LastWords
+from .progress import progress
 
 # Status of a process that ends because of another one: EX_TEMPFAIL, "try again later".
 STATUS = 75
 _PERIOD = 1.0  # seconds between two looks
+_PAUSE = 0.05  # seconds between two exchanges, if phases follow one another at once
 # Process 0 hosts the store, without which the others cannot read the verdict.
 _SECONDS_FOR_OTHERS = 3.0
 _FOLDER = "rpn_jax/watchdog"
 _VERDICT = "verdict"
 # After an error of a collective, the watchdog may know the process that caused it.
 _SECONDS_FOR_VERDICT = SILENCE + 5.0
+# The functions in which a process waits for others, here and in orbax, and their files.
+_WAITING = (("gather", "exchange.py"), ("wait_at_barrier", "signaling_client.py"))
 
 
 class Watchdog:
@@ -39,55 +45,29 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
-        self._record = Record(beat=0, step=0, phase="starting", host=_host())
-        self._lock = threading.Lock()
         # Taken by the thread that ends the process, and held until then.
         self._leaving = threading.Lock()
         self._judge = Judge()
         self._heard: dict[int, Record] = {}
         self._told: Verdict | None = None
-        self._exchanged = self._stepped = time.monotonic()
+        self._exchanged = time.monotonic()
         self._is_on = False
+        self._last_words: LastWords | None = None
 
     def begin(self) -> None:
         """Starts to watch; call it once, after `start`."""
         if self._is_on or jax.process_count() == 1:
             return
-        self._is_on = True
+        self._is_on, self._exchanged = True, time.monotonic()
+        self._last_words = LastWords(coordinator())
+        atexit.register(self._dismiss)  # for a process that ends without `end`
         for loop in (self._exchange, self._look):
             threading.Thread(target=loop, daemon=True).start()
 
     def end(self) -> None:
         """Stops to watch, at the orderly end of a run."""
         self._is_on = False
-
-    def step(self, number: int) -> None:
-        """Says that a step was started, and that the one before has ended."""
-        now = time.monotonic()
-        if self._record.is_training:
-            with self._lock:
-                self._judge.add_step(now - self._stepped)
-        self._stepped = now
-        self._say(step=number, phase="training")
-
-    @contextlib.contextmanager
-    def training(self) -> Iterator[None]:
-        """Has deadlines after the first step in the body, and none after the body."""
-        try:
-            yield
-        finally:
-            self._say(phase="after training")
-
-    @contextlib.contextmanager
-    def busy(self, phase: str) -> Iterator[None]:
-        """Has no deadline while the body runs.
-
-        Args:
-            phase: what the body does.
-        """
-        self._say(phase=phase)
-        yield
-        self._say(phase=f"after {phase}")
+        self._dismiss()
 
     def fail(self, error: BaseException, status: int = 1) -> None:
         """Tells the other processes that this one ends with an error, and ends it.
@@ -98,25 +78,31 @@ class Watchdog:
         """
         if not (self._is_on or self._leaving.locked()):
             return
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if _is_of_collective(error):
+            self._judge.is_strict = True
             time.sleep(_SECONDS_FOR_VERDICT)  # which `_look` may end
         failure = str(error).partition("\n")[0] or type(error).__name__
-        own = self._record
-        verdict = Verdict(
-            process=jax.process_index(), step=own.step, cause=failure, host=own.host
-        )
-        self._leave(verdict, status)
+        where = progress.place_of(error)
+        self._leave(Verdict.on(jax.process_index(), where, failure), status)
 
-    def _say(self, **changes: object) -> None:
-        with self._lock:
-            self._record = dataclasses.replace(self._record, **changes)
+    def leave_all(self, message: str) -> None:
+        """Ends all processes with status 0, if there are several.
+
+        Args:
+            message: why, and how to go on; each process writes it.
+        """
+        if self._is_on:
+            verdict = Verdict.on(jax.process_index(), progress.record, message)
+            self._leave(dataclasses.replace(verdict, is_wanted=True), 0)
 
     def _exchange(self) -> None:
         """Writes the record of this process, and reads those of all."""
         own = f"{_FOLDER}/{jax.process_index()}"
         while self._is_on:
-            self._say(beat=self._record.beat + 1)
-            text = json.dumps(dataclasses.asdict(self._record))
+            progress.has_entered.clear()
+            self._keep_last_words(time.monotonic())
+            record = progress.beat(is_waiting=_is_waiting())
+            text = json.dumps(dataclasses.asdict(record))
             try:
                 store().key_value_set(own, text, allow_overwrite=True)
                 found = store().key_value_dir_get(_FOLDER)
@@ -128,7 +114,8 @@ class Watchdog:
                 self._told = Verdict(**values.pop(_VERDICT))
             self._heard = {int(key): Record(**x) for key, x in values.items()}
             self._exchanged = time.monotonic()
-            time.sleep(_PERIOD)
+            time.sleep(_PAUSE)
+            progress.has_entered.wait(_PERIOD)
 
     def _look(self) -> None:
         """Looks at the clock and at the newest records, and ends the process."""
@@ -137,31 +124,61 @@ class Watchdog:
             now = time.monotonic()
             verdict = self._told or self._own_verdict(now, now - looked)
             if verdict is None:
-                with self._lock:
-                    verdict = self._judge.judge(now, self._heard)
+                for phase, seconds in progress.take_durations():
+                    self._judge.add(phase, seconds)
+                verdict = self._judge.judge(now, self._heard)
             if verdict is not None and self._is_on:
-                self._leave(verdict, STATUS)
+                self._leave(verdict, 0 if verdict.is_wanted else STATUS)
+            self._keep_last_words(now)
             looked = now
             time.sleep(_PERIOD)
 
     def _own_verdict(self, now: float, gap: float) -> Verdict | None:
         """What this process notices about itself and about the store."""
-        own = self._record
-        if not own.is_training:
-            return None
-        if gap > SILENCE:
+        own = progress.record
+        if gap > SILENCE and own.is_limited:
             cause = f"it was asleep or stopped for {gap:.0f} s"
-            number = jax.process_index()
-            return Verdict(process=number, step=own.step, cause=cause, host=own.host)
+            return Verdict.on(jax.process_index(), own, cause)
+        if gap > SILENCE:  # something kept Python's threads from running
+            self._exchanged = now
         silence = now - self._exchanged
         if silence > SILENCE:
-            first = self._heard.get(0, own)
             cause = (
                 f"it hosts the coordination service, which has not answered for "
                 f"{silence:.0f} s"
             )
-            return Verdict(process=0, step=first.step, cause=cause, host=first.host)
+            return Verdict.on(0, self._heard.get(0, own), cause)
         return None
+
+    def _keep_last_words(self, now: float) -> None:
+        """Renews what stands in the log if this process is killed, or ended by JAX.
+
+        JAX ends all processes if one says nothing in a phase without a limit.
+        """
+        if self._last_words is None:
+            return
+        own = progress.record
+        killed = Verdict.on(
+            jax.process_index(),
+            own,
+            "it was killed, or JAX ended it for the reason above",
+        )
+        alone = Verdict.on(
+            0,
+            self._heard.get(0, own),
+            "it hosts the coordination service, which is gone, so it was killed or its "
+            "host is gone",
+        )
+        if silent := self._judge.silent(now):
+            killed = alone = silent[0]
+        elif is_first():
+            alone = killed
+        self._last_words.keep(_line(killed), if_alone=_line(alone))
+
+    def _dismiss(self) -> None:
+        if self._last_words is not None:
+            self._last_words.dismiss()
+            self._last_words = None
 
     def _leave(self, verdict: Verdict, status: int) -> None:
         """Tells the verdict to the other processes and to the user, and ends.
@@ -170,10 +187,7 @@ class Watchdog:
         """
         self._leaving.acquire()
         self._is_on = False
-        sys.stderr.write(
-            f"rpn-jax: error: {verdict}. All processes end; the same command with "
-            "--resume goes on from the last checkpoint.\n"
-        )
+        sys.stderr.write(f"{_line(verdict)}\n")
         sys.stderr.flush()
         if time.monotonic() - self._exchanged < SILENCE:
             # A thread tells it, because the store may have stopped to answer.
@@ -183,7 +197,17 @@ class Watchdog:
         if is_first():
             time.sleep(_SECONDS_FOR_OTHERS)
         sys.stdout.flush()
+        self._dismiss()
         os._exit(status)
+
+
+def _line(verdict: Verdict) -> str:
+    if verdict.is_wanted:
+        return f"rpn-jax: {verdict}"
+    return (
+        f"rpn-jax: error: {verdict}. All processes end; the same command with "
+        "--resume goes on from the last checkpoint."
+    )
 
 
 def _tell(verdict: Verdict) -> None:
@@ -193,8 +217,25 @@ def _tell(verdict: Verdict) -> None:
         store().key_value_set(f"{_FOLDER}/{_VERDICT}", text)
 
 
-def _host() -> str:
-    return socket.gethostname()
+def _is_of_collective(error: BaseException) -> bool:
+    """Whether an error may come from another process that is gone.
+
+    A collective that fails raises a `JaxRuntimeError`, or an error of another type
+    whose message begins with a code such as `UNKNOWN`.
+    """
+    is_coded = re.match("[A-Z_]+: ", str(error)) is not None
+    return is_coded or isinstance(error, jax.errors.JaxRuntimeError)
+
+
+def _is_waiting() -> bool:
+    """Whether a thread of this process waits for others."""
+    for frame in sys._current_frames().values():
+        while frame is not None:
+            code = frame.f_code
+            if (code.co_name, os.path.basename(code.co_filename)) in _WAITING:
+                return True
+            frame = frame.f_back
+    return False
 
 
 watchdog = Watchdog()

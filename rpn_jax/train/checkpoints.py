@@ -12,9 +12,11 @@ from orbax.checkpoint import v1 as ocp
 
 from ..atomic_file import replace_file
 from ..distributed import by_first, meet
+from ..distributed.progress import progress
 
 _FULL_DISK = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
 _MANIFEST = "manifest.json"
+_CHUNK = 2**26  # bytes that are read at a time, in less than a second on most disks
 _logger = logging.getLogger(__name__)
 
 
@@ -70,14 +72,15 @@ class CheckpointStore:
             OSError: the disk is full, or another error of the file system. The message
                 names the newest checkpoint that is intact.
         """
-        try:
-            self._write(step, state)
-        # orbax raises errors of several types if it cannot write a file.
-        except (OSError, ValueError) as error:
-            raise OSError(
-                f"the checkpoint of step {step} cannot be written to {self.folder} "
-                f"({_cause(error)}). {self._remaining(step)}"
-            ) from error
+        with progress.saving(step, self.folder):
+            try:
+                self._write(step, state)
+            # orbax raises errors of several types if it cannot write a file.
+            except (OSError, ValueError) as error:
+                raise OSError(
+                    f"the checkpoint of step {step} cannot be written to {self.folder} "
+                    f"({_cause(error)}). {self._remaining(step)}"
+                ) from error
 
     def restore(self, like: Any) -> Restored | None:
         """Reads the newest intact checkpoint.
@@ -98,7 +101,10 @@ class CheckpointStore:
                 `like`.
         """
         step = by_first(self._newest_intact)
-        return None if step is None else self._read(step, like)
+        if step is None:
+            return None
+        progress.resumed(step)
+        return self._read(step, like)
 
     def close(self) -> None:
         """Releases the folder."""
@@ -171,5 +177,9 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _digest(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            progress.stir()  # the other processes wait, and nothing grows
+    return digest.hexdigest()

@@ -14,6 +14,7 @@ from ..core._typing import PRNGKey
 from ..data import ImageSource, bucket_shapes, num_gt_rows
 from ..devices import TrainBatch, put_batch, put_copies
 from ..distributed import meet
+from ..distributed.progress import progress
 from .step import StepMetrics, TrainState, make_train_step
 from .train_config import ResolvedConfig
 
@@ -82,16 +83,17 @@ class Programs:
         settings = dataclasses.replace(config, seed=0, out="", resume=False)
         step = _keyed_step(graphdef, optimizer, config, mesh)
         programs: dict[tuple[int, ...], Program] = {}
-        for shape in bucket_shapes(source, config.pipeline):
-            what = (settings, graphdef, num_steps, mesh, shape, rows)
-            if what not in self._known:
-                # An empty batch of each bucket's shape is enough for compiling, and
-                # donation lets XLA reuse the memory of the old state.
-                like = put_batch(_empty_batch(share, shape, rows), mesh)
-                lowered = jax.jit(step, donate_argnums=1).lower(key, state, like)
-                self._known[what] = lowered.compile()
-            programs[shape] = Program(key, self._known[what], step)
-        meet()  # the first step of a process would wait for the compilers of others
+        with progress.compiling():
+            for shape in bucket_shapes(source, config.pipeline):
+                what = (settings, graphdef, num_steps, mesh, shape, rows)
+                if what not in self._known:
+                    # An empty batch of each bucket's shape is enough for compiling, and
+                    # donation lets XLA reuse the memory of the old state.
+                    like = put_batch(_empty_batch(share, shape, rows), mesh)
+                    lowered = jax.jit(step, donate_argnums=1).lower(key, state, like)
+                    self._known[what] = lowered.compile()
+                programs[shape] = Program(key, self._known[what], step)
+            meet()  # the first step of a process would wait for the compilers of others
         return programs
 
 

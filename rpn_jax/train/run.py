@@ -10,7 +10,7 @@ import numpy as np
 from ..data import Batch, train_batches
 from ..devices import make_mesh, put_batch
 from ..distributed import StopTogether, check_even_share, gather
-from ..distributed.watchdog import watchdog
+from ..distributed.progress import progress
 from ..models import RPN, load_weights
 from ..models.interop import Checkpoint, read_checkpoint
 from .asked_steps import Loop, Wanted, make_steps
@@ -179,7 +179,7 @@ class Run:
         with (
             contextlib.closing(open_log(self.folder.path, step=first)) as log,
             contextlib.closing(self._batches(first)) as batches,
-            watchdog.training(),
+            progress.training(),
         ):
             for done in range(first + 1, self.num_steps + 1):
                 batch = window.take(batches)
@@ -191,7 +191,7 @@ class Run:
                 window.add(metrics)
                 if jax.process_count() > 1:
                     window.wait_for_previous()
-                    watchdog.step(done)
+                    progress.step(done)
                 tally.add(batch)
                 self._validate(done)
                 is_last = (
@@ -200,8 +200,7 @@ class Run:
                 if done % config.log_every == 0 or is_last:
                     yield self._log(done, window, log)
                 if done % save_every == 0 or is_last:
-                    with watchdog.busy("saving"):
-                        self._store.save(done, self._state)
+                    self._store.save(done, self._state)
                 if is_last:
                     break
         tally.report()
@@ -235,14 +234,13 @@ class Run:
         every = self.config.eval_every
         if self._validation is None or every is None or step % every:
             return
-        with watchdog.busy("evaluation"):
-            recall = measure(
-                self.model,
-                self.sources.val,
-                pipeline=self.config.pipeline,
-                config=self.config.rpn,
-                batch_size=self.config.batch_size,
-            )
+        recall = measure(
+            self.model,
+            self.sources.val,
+            pipeline=self.config.pipeline,
+            config=self.config.rpn,
+            batch_size=self.config.batch_size,
+        )
         _logger.info("AR@100 after step %d: %.3f.", step, recall)
         self._validation.add(step, recall, self._state)
         if self._validation.is_over:

@@ -6,6 +6,7 @@ import shutil
 from ..core.config import RPNConfig
 from ..data import ImageSource, PipelineConfig
 from ..distributed import by_first
+from ..distributed.progress import progress
 from ..evaluate import evaluate
 from ..models import RPN
 from ..predict import predict
@@ -39,9 +40,11 @@ def measure(
         model, source, pipeline=pipeline, config=config, batch_size=batch_size
     )
     proposals = [of_image for _, of_image in found]
-    truths = [source.truth(row) for row in range(len(source))]
-    # One process decides, because others may run on processors that round differently.
-    return by_first(lambda: evaluate(truths, proposals).coco.average(_LIMIT))
+    with progress.counting():
+        truths = [source.truth(row) for row in range(len(source))]
+        # One process decides, because others may run on processors that round
+        # differently.
+        return by_first(lambda: evaluate(truths, proposals).coco.average(_LIMIT))
 
 
 class Validation:

@@ -1,5 +1,6 @@
 """One training run in several processes that meet over loopback."""
 
+import json
 import multiprocessing
 import os
 import pathlib
@@ -11,20 +12,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rpn_jax import predict as predict_module
 from rpn_jax.core import rpn
 from rpn_jax.distributed import ProcessConfig, finish, start
 from rpn_jax.train import programs as programs_module
 from rpn_jax.train import run as run_module
 
-from . import small_run
+from . import faults, small_network, small_run
 
 
 class Ended(NamedTuple):
-    """How a process ended: its status, its output, and the rows it read by step."""
+    """How a process of a run ended.
+
+    Attributes:
+        status: its exit status.
+        report: its output.
+        rows: the rows that it read by step, if it came to its end.
+        state: the arrays of the final state, if it came to its end.
+    """
 
     status: int | None
     report: str
-    rows: np.ndarray | None
+    rows: np.ndarray
+    state: list[np.ndarray]
 
 
 class Fleet:
@@ -39,7 +49,7 @@ class Fleet:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["support.many_processes"])
 
-    def launch(self, name, flags, processes=1, devices=1, change=None):
+    def launch(self, name, flags, processes=1, devices=1, changes=()):
         """Starts the processes of a run, and returns them without waiting."""
         port, started = free_port(), []
         flags = [*flags, "--out", str(self.folder / name)]
@@ -54,7 +64,7 @@ class Fleet:
                 )
             report = str(self.folder / f"{name}.{number}")
             process = self._context.Process(
-                target=_work, args=(flags, report, config, devices, change)
+                target=_work, args=(flags, report, config, devices, changes)
             )
             process.start()
             started.append(process)
@@ -65,36 +75,49 @@ class Fleet:
         ended = []
         for number, process in enumerate(started):
             process.join(seconds)
-            base = self.folder / f"{name}.{number}"
-            rows = base.with_suffix(f".{number}.npy")
-            ended.append(
-                Ended(
-                    process.exitcode,
-                    base.read_text() if base.exists() else "",
-                    np.load(rows) if rows.exists() else None,
-                )
-            )
+            base = str(self.folder / f"{name}.{number}")
+            rows, state = np.zeros((0, 0)), []
+            if process.exitcode == 0:
+                rows, state = np.load(f"{base}.npy"), [*np.load(f"{base}.npz").values()]
+            report = pathlib.Path(base)
+            text = report.read_text() if report.exists() else ""
+            ended.append(Ended(process.exitcode, text, rows, state))
         return ended
 
-    def run(self, name, flags, processes=1, devices=1, change=None):
+    def last_words(self, name, number, seconds=30.0):
+        """What stands in the log of a process that was killed, or ended by JAX."""
+        path, began = self.folder / f"{name}.{number}.end", time.monotonic()
+        while time.monotonic() - began < seconds:
+            lines = path.read_text().splitlines() if path.exists() else []
+            if words := [line for line in lines if line.startswith("rpn-jax: ")]:
+                return words[-1]
+            time.sleep(0.05)
+        return ""
+
+    def run(self, name, flags, processes=1, devices=1, changes=()):
         """Runs to the end."""
-        started = self.launch(name, flags, processes, devices, change)
+        started = self.launch(name, flags, processes, devices, changes)
         return self.join(name, started)
 
 
-def fail_at_step_5():
-    """Lets the reader of process 1 raise an error."""
-    _at_step_5_of(1, _fail)
+def shared_programs(folder):
+    """The environment in which processes share what they compile, in a folder."""
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
-def fail_first_at_step_5():
-    """Lets the reader of process 0 raise an error."""
-    _at_step_5_of(0, _fail)
+def be_small():
+    """Exchanges the network for one that takes no time to trace and to compile.
 
-
-def sleep_at_step_5():
-    """Lets the reader of process 1 hang."""
-    _at_step_5_of(1, lambda: time.sleep(1000))
+    All else is what users run. The run is evaluated on a few scenes.
+    """
+    faults.few_scenes()
+    programs_module.make_train_step = small_network.make_train_step
+    predict_module._propose_on_mesh = small_network.propose
 
 
 def use_a_key_of_the_rank():
@@ -119,43 +142,29 @@ def drop_a_shard():
     run_module.train_batches = changed
 
 
-def _at_step_5_of(process, action):
-    if jax.process_index() != process:
-        return
-    read = run_module.train_batches
-
-    def changed(*arguments, **options):
-        for number, batch in enumerate(read(*arguments, **options)):
-            if number == 5:
-                action()
-            yield batch
-
-    run_module.train_batches = changed
-
-
-def _fail():
-    raise ValueError("image 7 cannot be read")
-
-
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
-def _work(flags, report, config, devices, change):
+def _work(flags, report, config, devices, changes):
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} "
         f"--xla_force_host_platform_device_count={devices}"
     )
+    # JAX and what speaks for a killed process write to the file behind the stream.
+    end = os.open(f"{report}.end", os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+    os.dup2(end, 2)
     start(config)
     assert jax.local_device_count() == devices
     _log_samples()
-    if change is not None:
+    rows = _record_rows(f"{report}.rows")
+    for change in changes:
         change()
-    rows = _record_rows()
-    small_run.train(flags, report)
-    np.save(f"{report}.npy", np.stack(rows))
+    state = small_run.train(flags, report)
+    np.save(f"{report}.npy", np.reshape(rows, (len(rows), -1)))
+    np.savez(f"{report}.npz", *state)
     finish()
 
 
@@ -177,13 +186,22 @@ def _log_samples():
     rpn._unsampled_fraction = number_of
 
 
-def _record_rows():
-    """A list of the rows of every batch that this process reads."""
+def _record_rows(path):
+    """A list of the rows of every batch that this process reads.
+
+    They are also appended to a file as lines of the step, the time and the rows, so
+    that they outlive a process that is killed.
+    """
     rows, read = [], run_module.train_batches
 
-    def recorded(*arguments, **options):
-        for batch in read(*arguments, **options):
+    def recorded(*arguments, start_step, **options):
+        batches = read(*arguments, start_step=start_step, **options)
+        for step, batch in enumerate(batches, start_step + 1):
             rows.append(batch.rows)
+            with open(path, "a") as file:
+                file.write(
+                    f"{step} {time.time_ns()} {json.dumps(batch.rows.tolist())}\n"
+                )
             yield batch
 
     run_module.train_batches = recorded

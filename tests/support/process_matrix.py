@@ -1,23 +1,19 @@
-"""Runs of more processes than the tests start; by hand, and for some minutes.
+"""Compares runs of several shapes with the real network; by hand, for some minutes.
 
     python tests/support/process_matrix.py same 1x1 1x8 2x4 4x2   # processes x devices
     python tests/support/process_matrix.py bits 1x1 1x8 2x2 4x2 2x4
-    python tests/support/process_matrix.py failures kill_1 stop_0
 
 `same` compares images, samples and losses with those of the first shape, and with the
-two deliberate faults that a comparison must notice. `failures` prints after how many
-seconds each of two processes ended, with its status and its message.
+two deliberate faults that a comparison must notice. `bits` prints the digests of the
+weights. `chaos_matrix.py` lets processes fail.
 """
 
 import argparse
 import json
-import math
 import os
 import pathlib
-import signal
 import sys
 import tempfile
-import time
 
 import numpy as np
 
@@ -33,12 +29,6 @@ FAULTS = {
     "rank": many_processes.use_a_key_of_the_rank,
     "shard": many_processes.drop_a_shard,
 }
-CHANGES = {
-    "error_0": many_processes.fail_first_at_step_5,
-    "error_1": many_processes.fail_at_step_5,
-    "sleep_1": many_processes.sleep_at_step_5,
-}
-SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 def logged(fleet, name):
@@ -55,8 +45,8 @@ def compare(fleet, shapes):
         size, _, fault = shape.partition(":")
         processes, devices = map(int, size.split("x"))
         flags = [*FLAGS, "--steps", "6"]
-        change = FAULTS.get(fault)
-        ended = fleet.run(shape, flags, processes, devices, change)
+        changes = [FAULTS[fault]] if fault else []
+        ended = fleet.run(shape, flags, processes, devices, changes)
         lines = logged(fleet, shape)
         found = (
             np.concatenate([part.rows for part in ended], axis=1),
@@ -88,49 +78,21 @@ def compare_bits(fleet, shapes):
         sys.stdout.write(f"{len(found)} different of {len(shapes)}\n")
 
 
-def fail(fleet, name):
-    """Prints how two processes end after one of them failed."""
-    kind, number = name.split("_")
-    flags = [*FLAGS, "--steps", "1000000"]
-    started = fleet.launch(name, flags, 2, 1, CHANGES.get(name))
-    while len(logged(fleet, name)) < 5 and all(x.is_alive() for x in started):
-        time.sleep(0.01)
-    since, ended = time.monotonic(), {}
-    if kind in SIGNALS:
-        os.kill(started[int(number)].pid, SIGNALS[kind])
-    while len(ended) < 2 and time.monotonic() - since < 100:
-        for place, process in enumerate(started):
-            if place not in ended and not process.is_alive():
-                ended[place] = time.monotonic() - since
-        if kind == "stop" and ended and started[int(number)].is_alive():
-            os.kill(started[int(number)].pid, signal.SIGCONT)  # it wakes afterwards
-        time.sleep(0.05)
-    for place, part in enumerate(fleet.join(name, started, 1)):
-        sys.stdout.write(
-            f"{name}: process {place} after {ended.get(place, math.inf):.1f} s, status "
-            f"{part.status}, {part.report[-300:]}\n"
-        )
-    sys.stdout.flush()
-
-
 def main():
-    """Runs what the command line names."""
+    """Compares the shapes that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("same", "bits", "failures"))
-    parser.add_argument("names", nargs="+")
+    parser.add_argument("what", choices=("same", "bits"))
+    parser.add_argument("shapes", nargs="+")
     options = parser.parse_args()
-    os.environ["JAX_PLATFORMS"] = "cpu"
     with tempfile.TemporaryDirectory() as folder:
+        os.environ |= many_processes.shared_programs(pathlib.Path(folder))
         fleet = many_processes.Fleet(pathlib.Path(folder))
         if options.what == "same":
-            compare(fleet, options.names)
-        elif options.what == "bits":
-            compare_bits(fleet, options.names)
+            compare(fleet, options.shapes)
         else:
-            for name in options.names:
-                fail(fleet, name)
+            compare_bits(fleet, options.shapes)
 
 
 if __name__ == "__main__":

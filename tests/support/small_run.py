@@ -22,11 +22,14 @@ def train(flags, report):
 
     The network has a few hundred parameters, because a run saves and restores the same
     kind of pytree for any network.
+
+    Returns:
+        The arrays of the final state.
     """
     with open(report, "w", encoding="utf-8") as sys.stdout, sys.stdout as sys.stderr:
         try:
             with failing_together():
-                _train(flags)
+                return _train(flags)
         except Exception:
             traceback.print_exc()
             sys.exit(1)
@@ -39,11 +42,12 @@ def _train(flags):
     with stop_on_sigterm() as is_stopped:
         for _ in run.steps(is_stopped):
             pass
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(run._state):
+    digest, state = hashlib.sha256(), jax.device_get(jax.tree.leaves(run._state))
+    for leaf in state:
         digest.update(np.asarray(leaf).tobytes())
     sys.stdout.write(f"{first} {run.step} {digest.hexdigest()}\n")
     run.close()
+    return state
 
 
 def wait_for_signals(is_ready):
