@@ -104,6 +104,17 @@ class ProposalConfig:
             f"(0, 1] or None, got {self.soft_factor} and {vote}.",
         )
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether boxes are suppressed alone, and neither kept softly nor moved."""
+        return self.soft_iou_threshold is None and self.vote_iou_threshold is None
+
+    def greedy(self) -> "ProposalConfig":
+        """The same settings with greedy suppression alone."""
+        return dataclasses.replace(
+            self, soft_iou_threshold=None, vote_iou_threshold=None
+        )
+
     def for_training(self) -> "ProposalConfig":
         """The same settings with the training limits in force."""
         return dataclasses.replace(

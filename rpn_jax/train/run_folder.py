@@ -45,12 +45,12 @@ class RunFolder:
         self.best = self.path / "best"
 
     def continued(self, config: TrainConfig) -> TrainConfig:
-        """Settings with two things of the run that they resume.
+        """Settings with three things of the run that they resume.
 
         * The batch size, if they have none. Its default follows the number of devices,
           which may have changed.
-        * No reduced decoding, if the run has none. Runs of version 0.1.0 have none, and
-          today's default is another.
+        * No reduced decoding, and greedy suppression alone, if the run has them. Runs
+          of version 0.1.0 have both, and today's defaults are others.
 
         Args:
             config: the settings as they were given.
@@ -60,18 +60,27 @@ class RunFolder:
             if not config.resume or not self.config.exists():
                 return None
             run = read_config(ResolvedConfig, self.config)
-            return [run.batch_size, run.pipeline.reduced_decoding]
+            return [
+                run.batch_size,
+                run.pipeline.reduced_decoding,
+                run.rpn.proposals.is_greedy,
+            ]
 
         found = by_first(before)
         if found is None:
             return config
-        batch_size, reduced_decoding = found
+        batch_size, reduced_decoding, is_greedy = found
         if config.batch_size is None:
             config = dataclasses.replace(config, batch_size=batch_size)
+        parts = with_parts(config)
         if not reduced_decoding:
-            pipeline = with_parts(config).pipeline or PipelineConfig()
+            pipeline = parts.pipeline or PipelineConfig()
             pipeline = dataclasses.replace(pipeline, reduced_decoding=False)
             config = dataclasses.replace(config, pipeline=pipeline)
+        if is_greedy and parts.rpn is not None:
+            proposals = parts.rpn.proposals.greedy()
+            rules = dataclasses.replace(parts.rpn, proposals=proposals)
+            config = dataclasses.replace(config, rpn=rules)
         return config
 
     def claim(self, config: ResolvedConfig) -> None:

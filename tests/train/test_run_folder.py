@@ -26,17 +26,20 @@ def test_the_numbers_of_readers_may_change(tmp_path):
     folder.claim(resolve(parse_training(flags)))
 
 
-def test_a_run_without_reduced_decoding_continues_without_it(tmp_path):
-    """As runs of version 0.1.0 do, when the default was another."""
+def test_a_run_with_the_defaults_of_version_0_1_0_continues_with_them(tmp_path):
     folder = RunFolder(tmp_path / "run")
     size = ["--pipeline.min-side", "300"]
-    before = parse_training([*size, "--pipeline.no-reduced-decoding"])
+    old = ["--pipeline.no-reduced-decoding"]
+    old += ["--rpn.proposals.soft-iou-threshold", "None"]
+    old += ["--rpn.proposals.vote-iou-threshold", "None"]
+    before = parse_training([*size, *old])
     folder.claim(resolve(before))
     now = parse_training([*size, "--resume"])
     assert now.pipeline is not None
     assert now.pipeline.reduced_decoding
     continued = folder.continued(now)
     assert continued.pipeline == before.pipeline
+    assert resolve(now).rpn != resolve(before).rpn == resolve(continued).rpn
     folder.claim(resolve(continued))
     other = RunFolder(tmp_path / "other")
     assert other.continued(now) == now
