@@ -45,7 +45,6 @@ hypothesis.settings.load_profile("repeatable")
 # The files that take longest. They begin first, so that no worker ends long before the
 # other. The seconds were measured on two CPU cores.
 LONGEST = (
-    "test_many_processes",  # 80
     "test_cli",  # 58
     "test_resume",  # 45
     "test_sharding",  # 41

@@ -11,6 +11,8 @@ from support import faults, many_processes
 
 from rpn_jax.distributed.watchdog import STATUS
 
+pytestmark = pytest.mark.many_processes
+
 STEPS, SIZE = 12, 4
 FLAGS = [
     *("--steps", str(STEPS), "--batch-size", str(SIZE), "--seed", "4"),
