@@ -125,6 +125,7 @@ LIMITS = {"pre_nms_top_k": 30, "post_nms_top_k": 25}
 LIMITS |= {"train_pre_nms_top_k": 60, "train_post_nms_top_k": 40}
 SOFT = {"soft_iou_threshold": 0.7, "soft_factor": 0.5, "score_threshold": 0.47}
 SOFT |= {"vote_iou_threshold": 0.65}
+VOTING = {"vote_iou_threshold": 0.5, "pixel_offset": 1.0, "per_level": False}
 FREE = {"delta_weights": (10.0, 10.0, 5.0, 5.0), "max_log_scale": np.inf}
 
 
@@ -143,7 +144,7 @@ FREE = {"delta_weights": (10.0, 10.0, 5.0, 5.0), "max_log_scale": np.inf}
         FREE,
         {"pixel_offset": 1.0, "per_level": False, "min_size": 8.0},
         {"soft_iou_threshold": 0.8, "soft_factor": 0.4, "post_nms_top_k": 300},
-        {"vote_iou_threshold": 0.5, "pixel_offset": 1.0, "per_level": False},
+        VOTING,
         SOFT | {"post_nms_top_k": 300},
     ],
     ids=lambda settings: "-".join(settings) or "default",
@@ -232,7 +233,9 @@ def test_predictions_that_are_not_finite_are_never_proposed(value):
     logits[best[::7]] = value
     for i in range(4):
         deltas[best[i + 1 :: 11], i] = value
-    assert check_with_oracle(RPNOutput(logits, deltas), CONFIG) > 10
+    output = RPNOutput(logits, deltas)
+    assert check_with_oracle(output, CONFIG) > 10
+    assert check_with_oracle(output, dataclasses.replace(CONFIG, **VOTING)) > 10
 
 
 def test_nothing_is_proposed_where_nothing_is_finite():
