@@ -133,7 +133,7 @@ def best_overlaps(
 
         return jnp.stack([on_level(level) for level in grid.levels]).max()
 
-    rows = (boxes, image_sizes)
+    rows = (boxes.astype(jnp.float32), image_sizes.astype(jnp.float32))
     return jax.lax.map(lambda row: of_box(*row), rows, batch_size=_BOXES_PER_BLOCK)
 
 
