@@ -92,13 +92,13 @@ class Matrix:
         self.fleet, self.folder = many_processes.Fleet(folder), folder
         self.results = {}
 
-    def expected(self, broken=None):
+    def expected(self, broken=None, process=None):
         """What a run that nobody disturbed comes to, on the same two processes."""
-        name = f"plain_{broken}"
+        name = f"plain_{broken}_{process}" if broken else "plain"
         if name not in self.results:
             changes = [many_processes.be_small]
             if broken:
-                changes.append(_image(broken))
+                changes.append(_image(broken, process, everywhere=True))
             ended = self.fleet.run(name, FLAGS, processes=2, changes=changes)
             assert [part.status for part in ended] == [0, 0], ended
             self.results[name] = result_of(self.folder, name)
@@ -108,12 +108,13 @@ class Matrix:
         """Runs a case, and prints its row."""
         kind, place, number = case.split(":")
         broken = place if kind == "image" else None
-        expected, process = self.expected(broken), int(number)
+        process = int(number)
+        expected = self.expected(broken, process)
         what = ("kill", "after") if kind == "torn" else (kind, place)
         marker = str(self.folder / "case.fault")
         change = functools.partial(faults.inject, *what, process, marker)
         if kind == "image":
-            change = _image(place, process)
+            change = _image(place, process, everywhere=False)
         changes = [many_processes.be_small, change]
         started = self.fleet.launch("case", FLAGS, processes=2, changes=changes)
         seconds = self._wait(started, stopped=process if kind == "stop" else None)
@@ -157,8 +158,14 @@ class Matrix:
         return [ended.get(place, math.inf) for place in (0, 1)]
 
 
-def _image(place, process=None):
-    return functools.partial(faults.break_image, place, process, batch_size=BATCH_SIZE)
+def _image(place, process, *, everywhere):
+    return functools.partial(
+        faults.break_image,
+        place,
+        process,
+        everywhere=everywhere,
+        batch_size=BATCH_SIZE,
+    )
 
 
 def _differences(found, expected):

@@ -51,15 +51,16 @@ def inject(kind, place, process, marker=None):
         PLACES[place](act)
 
 
-def break_image(place, process=None, *, batch_size):
+def break_image(place, process, *, everywhere, batch_size):
     """Makes one image undecodable, in one process or wherever it is read.
 
     Args:
         place: `"step"` or `"evaluation"`.
-        process: number of the process that cannot decode it; None is all of them.
+        process: number of the process that reads it, 0 or the last one.
+        everywhere: whether the others could not decode it either.
         batch_size: images in a batch of two processes.
     """
-    if process is not None and jax.process_index() != process:
+    if not everywhere and jax.process_index() != process:
         return
     batch = STEP - 1 if place == "step" else BATCH - 1
     # The last image of the batch is read by the last process, its first by process 0.
