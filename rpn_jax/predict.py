@@ -82,6 +82,7 @@ def predict(
     shapes = set()
     with progress.evaluating():
         for batch in batches:
+            progress.read()
             places = put_rows((batch.rows, batch.scales), mesh)
             with _first_of(batch.images.shape, shapes):
                 found = propose(put_batch(batch, mesh))

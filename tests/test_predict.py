@@ -12,6 +12,7 @@ from support.pipeline_data import PLAIN, FakeSource
 
 from rpn_jax import Proposals, RPNConfig, predict
 from rpn_jax.data import open_unannotated
+from rpn_jax.distributed.progress import Progress
 from rpn_jax.models.interop import padded_size, resized_size
 
 
@@ -107,3 +108,26 @@ def test_networks_of_the_same_settings_share_their_programs(monkeypatch):
             assert proposals.scores.tolist() == [score]
             np.testing.assert_allclose(proposals.boxes, [[0, 0, 64, 32]], rtol=1e-6)
     assert traced == [(2, 32, 64, 3), (1, 320, 640, 3)]
+
+
+def test_a_process_waits_for_others_once_it_has_read_its_batch(monkeypatch):
+    told, seen, read = Progress(), [], predict.eval_batches
+    monkeypatch.setattr(predict, "progress", told)
+
+    def batches(*arguments, **options):
+        for batch in read(*arguments, **options):
+            seen.append(("read", told.record.has_read))
+            yield batch
+
+    def propose(batch):
+        seen.append(("predicted", told.record.has_read))
+        boxes = np.zeros((len(batch.images), 1, 4), np.float32)
+        return Proposals(boxes, boxes[..., 0], np.zeros(boxes.shape[:2], bool))
+
+    monkeypatch.setattr(predict, "eval_batches", batches)
+    monkeypatch.setattr(predict, "_on_mesh", lambda *_: propose)
+    options = {"pipeline": PLAIN, "config": RPNConfig(), "batch_size": 2}
+    source = FakeSource([(32, 64)] * 3)
+    assert len(dict(predict.predict(cast(Any, None), source, **options))) == 3
+    assert seen == [("read", False), ("predicted", True)] * 2
+    assert told.record.images == 3

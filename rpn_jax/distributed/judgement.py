@@ -42,11 +42,16 @@ _WHEN = {
 }
 _LATE = {
     Phase.TRAINING: "it made no step for {late:.0f} s, where {limit:.0f} s is the "
-    "limit; its reader or a device hangs",
+    "limit",
     Phase.SAVING: "its checkpoint did not grow for {late:.0f} s, where {limit:.0f} s "
-    "is the limit; its file system hangs",
+    "is the limit",
     Phase.EVALUATING: "it evaluated no image for {late:.0f} s, where {limit:.0f} s is "
-    "the limit; its reader or a device hangs",
+    "the limit",
+}
+_REASONS = {
+    Phase.TRAINING: "its reader or a device hangs",
+    Phase.SAVING: "its file system hangs",
+    Phase.EVALUATING: "its reader or a device hangs",
 }
 # How many durations have to be known before something is usual, and the seconds that
 # hold until then. A save has one duration, its longest pause.
@@ -66,6 +71,8 @@ class Record:
         life: number of other signs of life, such as a file that has grown.
         images: number of images that the evaluation has done.
         is_waiting: whether the process waits for others at a barrier.
+        has_read: whether the process has read the images of the step or batch that is
+            under way, and waits for the devices of all processes.
         host: name of its host.
     """
 
@@ -76,6 +83,7 @@ class Record:
     life: int = 0
     images: int = 0
     is_waiting: bool = False
+    has_read: bool = False
     host: str
 
     @property
@@ -193,11 +201,16 @@ class Judge:
             if limit is None or now - self._moved[number] <= limit:
                 return None
         # Who waits for the others is not the cause.
-        number = min(behind, key=lambda n: (behind[n].is_waiting, n))
+        number = min(
+            behind, key=lambda n: (behind[n].is_waiting or behind[n].has_read, n)
+        )
         record = behind[number]
-        late, limit = now - self._moved[number], self.limit(record.phase)
-        cause = _LATE[Phase(record.phase)].format(late=late, limit=limit)
-        return Verdict.on(number, record, cause)
+        phase, late = Phase(record.phase), now - self._moved[number]
+        cause = _LATE[phase].format(late=late, limit=self.limit(phase))
+        # No process can tell whose device it is, because all wait for one another.
+        is_shared = record.has_read and len(behind) > 1
+        reason = "a device or the network hangs" if is_shared else _REASONS[phase]
+        return Verdict.on(number, record, f"{cause}; {reason}")
 
     def _note(self, now: float, number: int, record: Record) -> None:
         before = self._last.get(number)

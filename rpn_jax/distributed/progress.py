@@ -64,6 +64,13 @@ class Progress:
         """Says from which step this process goes on."""
         self._say(step=step)
 
+    def read(self) -> None:
+        """Says that the images of a step or batch are read.
+
+        From here to the next `step` or `batch`, this process waits for the others.
+        """
+        self._say(has_read=True)
+
     def step(self, number: int) -> None:
         """Says that a step was started, and that the one before has ended."""
         self._advance(step=number)
@@ -143,7 +150,7 @@ class Progress:
             with self._lock:
                 self._durations.append((Phase(self._record.phase), now - self._began))
         self._began = now
-        self._say(place=self._record.place + 1, **changes)
+        self._say(place=self._record.place + 1, has_read=False, **changes)
 
     def _say(self, **changes: object) -> Record:
         with self._lock:

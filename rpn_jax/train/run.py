@@ -183,6 +183,7 @@ class Run:
         ):
             for done in range(first + 1, self.num_steps + 1):
                 batch = window.take(batches)
+                progress.read()
                 made = yield self._wanted(programs, batch)
                 assert made is not None
                 # Metrics stay on the device, so that the host does not wait for each

@@ -80,6 +80,36 @@ def test_of_processes_at_one_place_the_one_that_waits_is_not_the_cause():
     assert "while it saved step 8: its checkpoint did not grow for 23 s" in str(verdict)
 
 
+@pytest.mark.parametrize("phase", [Phase.TRAINING, Phase.EVALUATING])
+def test_of_processes_at_one_place_the_one_that_has_read_nothing_is_the_cause(phase):
+    judge = measured(1.0, 1.0, 1.0, phase=phase)
+
+    def records_at(now):
+        waiting = record(now, 8, phase, has_read=True)
+        return {0: waiting, 1: record(now, 8, phase), 2: waiting}
+
+    now, verdict = watch(judge, 100, records_at)
+    assert now == 23
+    assert verdict.process == 1
+    assert "for 23 s, where 22 s is the limit; its reader or a device" in verdict.cause
+
+
+def test_if_all_have_read_no_reader_is_blamed():
+    judge = measured(1.0, 1.0, 1.0)
+    _, verdict = watch(
+        judge, 100, lambda t: {n: record(t, 8, has_read=True) for n in (0, 1)}
+    )
+    assert verdict.cause.endswith("; a device or the network hangs")
+    # Process 1 alone is behind, for example because it does not get its result.
+    _, verdict = watch(
+        measured(1.0, 1.0, 1.0),
+        100,
+        lambda t: {0: record(t, 9), 1: record(t, 8, has_read=True)},
+    )
+    assert verdict.process == 1
+    assert verdict.cause.endswith("; its reader or a device hangs")
+
+
 def test_a_save_may_last_as_long_as_it_grows():
     judge = measured(1.0, phase=Phase.SAVING)
 

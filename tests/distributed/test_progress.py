@@ -42,6 +42,22 @@ def test_only_steps_that_nothing_interrupts_are_measured(monkeypatch):
     assert progress.take_durations() == []
 
 
+def test_a_batch_that_is_read_waits_until_its_end_and_is_one_duration(monkeypatch):
+    now = iter([0.0, 2.0])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(now))
+    progress = Progress()
+    with progress.evaluating():
+        progress.batch(4)
+        place = progress.record.place
+        assert not progress.record.has_read
+        progress.read()
+        assert progress.record.has_read
+        assert progress.record.place == place
+        progress.batch(4)
+        assert not progress.record.has_read
+    assert progress.take_durations() == [(Phase.EVALUATING, 2.0)]
+
+
 def test_a_save_says_which_step_and_that_its_files_grow(tmp_path, monkeypatch):
     monkeypatch.setattr(progress_module.jax, "process_count", lambda: 2)
     monkeypatch.setattr("rpn_jax.distributed.growth._PERIOD", 0.01)

@@ -8,6 +8,7 @@ import pytest
 from support import small_rpn
 
 from rpn_jax.data import PipelineConfig
+from rpn_jax.distributed.progress import Progress
 from rpn_jax.train import OptimizerConfig, Run, TrainConfig, together
 from rpn_jax.train import run as run_module
 from rpn_jax.train.programs import Programs
@@ -82,3 +83,15 @@ def test_two_runs_together_are_both_runs_alone(open_run, monkeypatch):
         np.testing.assert_array_equal(a, b)
     ended.close()
     other.close()
+
+
+def test_a_run_has_read_its_batch_when_it_asks_for_a_step(open_run, monkeypatch):
+    told = Progress()
+    monkeypatch.setattr(run_module, "progress", told)
+    monkeypatch.setattr(Run, "_compile", lambda _: {})
+    monkeypatch.setattr(Run, "_wanted", lambda *_: told.record.has_read)
+    run = open_run("reads", 3)
+    loop = run.loop(lambda: False)
+    assert next(loop) is True
+    loop.close()
+    run.close()
