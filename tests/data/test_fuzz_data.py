@@ -23,7 +23,7 @@ from support.mutations import (
 from rpn_jax.data import ImageError, Problem, open_source, read_coco, read_voc
 from rpn_jax.data.image_files import Header, decode_image, read_headers
 
-MUTATIONS = 1000
+MUTATIONS = 400
 MOST_SECONDS = 10.0  # for one mutation
 
 BOXES = ([1, 1, 9, 9], [2.5, 3.25, 20, 30], [1, 1, 9, 9], [50, 20, 30, 9], [5, 5, 1, 9])

@@ -99,10 +99,8 @@ def test_a_killed_run_ends_with_the_same_bits(runner, undisturbed):
 
     moments = [
         lambda: (folder / "config.json").exists(),  # before the first step
-        lambda: len(logged(folder)) >= 1,
         saving(2),
         lambda: (checkpoints / "2").exists(),  # its manifest may be missing
-        saving(4),
         lambda: len(logged(folder)) >= 7,
     ]
     for number, is_time in enumerate(moments):

@@ -21,7 +21,7 @@ from rpn_jax.models.interop import (
     write_tensors,
 )
 
-SEED, NUMBER = 0, 1000
+SEED, NUMBER = 0, 400
 RNG = np.random.default_rng(SEED)
 WEIGHTS = {
     "conv1.weight": RNG.standard_normal((4, 3, 3, 3)).astype(np.float32),
