@@ -1,5 +1,6 @@
 """A training run of a tiny network, for a process that may be killed."""
 
+import contextlib
 import dataclasses
 import hashlib
 import sys
@@ -26,7 +27,11 @@ def train(flags, report):
     Returns:
         The arrays of the final state.
     """
-    with open(report, "w", encoding="utf-8") as sys.stdout, sys.stdout as sys.stderr:
+    with (
+        open(report, "w", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
         try:
             with failing_together():
                 return _train(flags)
