@@ -249,28 +249,6 @@ class GroupNorm(nnx.Module):
         return jnp.repeat(groups, x.shape[1] // self.num_groups, axis=1)
 
 
-def max_pool(
-    x: Float[jax.Array, "b h w c"], size: int, stride: int, padding: int = 0
-) -> Float[jax.Array, "b _ _ c"]:
-    """The largest value in every window.
-
-    Args:
-        x: maps.
-        size: side of the windows.
-        stride: cells between two windows.
-        padding: number of rows and columns of minus infinity on every side.
-
-    Returns:
-        One value for every window inside of the padded map, as in PyTorch with
-        `ceil_mode=False`.
-    """
-    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    lowest = -jnp.inf  # the only initial value with a gradient in JAX
-    return jax.lax.reduce_window(
-        x, lowest, jax.lax.max, (1, size, size, 1), (1, stride, stride, 1), sides
-    )
-
-
 def _scale_and_shift(
     x: Float[jax.Array, "b h w c"],
     factor: Float[jax.Array, "*b c"],

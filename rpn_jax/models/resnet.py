@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ..core._typing import Float
-from .layers import Builder, Layer, Sequential, max_pool
+from .layers import Builder, Layer, Sequential
+from .pooling import max_pool
 from .trunk import Step, Trunk
 
 # Number of blocks in `layer1` to `layer4`, by depth; see Table 1.

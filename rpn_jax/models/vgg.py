@@ -5,7 +5,8 @@ import functools
 import jax
 from flax import nnx
 
-from .layers import Builder, Layer, max_pool
+from .layers import Builder, Layer
+from .pooling import max_pool
 from .trunk import Step, Trunk
 
 WIDTHS = (64, 128, 256, 512, 512)

@@ -18,7 +18,7 @@ from rpn_jax.models.depthwise import (
     depthwise_kernel_gradient,
 )
 from rpn_jax.models.fpn import FPN
-from rpn_jax.models.layers import Builder, FrozenBatchNorm, GroupNorm, max_pool
+from rpn_jax.models.layers import Builder, FrozenBatchNorm, GroupNorm
 from rpn_jax.models.tiny import space_to_depth
 
 SHAPES = [  # height, width, channels in and out, size of the kernel, stride, depthwise
@@ -157,14 +157,6 @@ def test_a_frozen_norm_has_no_parameter_and_follows_its_formula():
     actual = jax.jit(lambda norm, x: norm(x))(norm, x)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     assert not jax.tree.leaves(nnx.state(norm, nnx.Param))
-
-
-def test_max_pool_ignores_what_lies_outside_and_what_does_not_fit():
-    x = -np.arange(1, 26, dtype=np.float32).reshape(1, 5, 5, 1)
-    run = jax.jit(lambda x: (max_pool(x, 3, 2, 1), max_pool(x, 2, 2)))
-    padded, cut = (y[0, :, :, 0] for y in jax.device_get(run(x)))
-    np.testing.assert_array_equal(padded, [[-1, -2, -4], [-6, -7, -9], [-16, -17, -19]])
-    np.testing.assert_array_equal(cut, [[-1, -3], [-11, -13]])
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (7, 9)])
