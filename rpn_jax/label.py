@@ -95,7 +95,7 @@ def label_images(
     >>> sizes = PipelineConfig(min_side=48, max_side=64)
     >>> scenes = Scenes(num_images=1, size=(48, 64))
     >>> labelled = label_images(model, scenes, pipeline=sizes, config=RPNConfig())
-    >>> {row: labels.positives.shape for row, labels in labelled}  # doctest: +SKIP
+    >>> {row: labels.positives.shape for row, labels in labelled}
     {0: (7, 5)}
     """
     graphdef, state = nnx.split(model)

@@ -243,12 +243,17 @@ def test_ignored_regions_come_last_and_are_marked():
     assert not batch.gt_boxes[0, 3:].any()
 
 
-def test_boxes_without_a_row_are_counted():
+def test_boxes_without_a_row_are_counted_once_for_each_image(caplog):
     source = FakeSource([(32, 64)], [[0, 0, i + 2, 8] for i in range(5)])
     config = PipelineConfig(min_side=32, max_side=64, max_boxes=3, flip_probability=0)
-    (batch,) = take(source, config, 1, batch_size=1)
-    assert batch.gt_boxes[0, :, 2].tolist() == [2, 3, 4]
-    assert batch.dropped_boxes.tolist() == [2]
+    tally = ReadingTally(source)
+    for batch in take(source, config, 2, batch_size=1):
+        assert batch.gt_boxes[0, :, 2].tolist() == [2, 3, 4]
+        assert batch.dropped_boxes.tolist() == [2]
+        tally.add(batch)
+    tally.report()
+    (line,) = caplog.messages
+    assert "2 boxes were dropped" in line
 
 
 @pytest.mark.parametrize(("boxes", "rows"), [(0, 8), (8, 8), (9, 16), (900, 400)])
