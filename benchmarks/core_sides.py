@@ -261,10 +261,6 @@ class Theirs:
         labels, _ = self._rpn.assign_targets_to_anchors(self._anchors, self._truth)
         return self._torch.stack(labels).cpu().numpy()
 
-    def boxes(self) -> np.ndarray:
-        """The anchors `[n 4]` of an image."""
-        return self._anchors[0].cpu().numpy()
-
     def assign(self) -> Work:
         """Matches, samples and encodes."""
 

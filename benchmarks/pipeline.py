@@ -1,5 +1,7 @@
 """Compares the input pipeline with torchvision's: images per second of a core.
 
+    python benchmarks/pipeline.py --photos FOLDER  # some minutes; see --help
+
 Both sides read the same JPEGs, resize them, mirror half of them, scale the boxes, and
 pad the images to batches of 8-bit RGB. torchvision does this in a `DataLoader`, once
 with `read_image` and tensors, and once with Pillow. Both read in the main thread,
@@ -148,8 +150,10 @@ def measure(batches: Generator[Any, None, None], number: int, batch_size: int) -
 
 def main() -> None:
     """Measures every size, the sides in turns, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", help="folder of photographs; None draws scenes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", help="folder of photographs; default: scenes")
     parser.add_argument("--number", type=int, default=128, help="number of JPEGs")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=7)

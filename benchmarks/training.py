@@ -38,12 +38,8 @@ from rpn_jax.train import ResolvedConfig, Run, TrainConfig, make_schedule, resol
 torch: Any = importlib.import_module("torch")
 torchvision: Any = importlib.import_module("torchvision")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LAYERS = {
-    "3": 24,
-    "6": 32,
-    "13": 96,
-    "17": 320,
-}  # layers of MobileNetV2, with their channels
+# Layers of MobileNetV2, with their channels.
+LAYERS = {"3": 24, "6": 32, "13": 96, "17": 320}
 NUM_FROZEN = 4  # layers 0 to 3 of MobileNetV2 are the first two stages
 
 
@@ -183,7 +179,9 @@ def row(name: str, seed: int, speed: float, report: Report) -> str:
 
 def main() -> None:
     """Trains both sides with every seed and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, help="COCO file to train on")
     parser.add_argument("--test", required=True, help="COCO file to measure recall on")
     parser.add_argument(
