@@ -12,7 +12,6 @@ import sys
 import pytest
 
 import rpn_jax
-from rpn_jax import presets
 
 PROMISED = (
     "AnchorConfig",
@@ -43,18 +42,6 @@ PROMISED = (
     "propose",
     "rpn_loss",
     "sample_anchors",
-)
-PRESETS = (
-    "cascade_rpn",
-    "detectron2_c4",
-    "detectron2_fpn",
-    "jwyang_res101_coco",
-    "jwyang_vgg16",
-    "mmdet_fpn",
-    "pyramid",
-    "py_faster_rcnn",
-    "tf_vision_fpn",
-    "torchvision_fpn",
 )
 # What the edges import and the core must not, although it may be installed.
 EDGES = (
@@ -120,14 +107,6 @@ def test_distribution_holds_one_package_and_its_license(distribution):
 @pytest.mark.parametrize("name", PROMISED)
 def test_promised_name_exists_and_is_documented(name):
     assert inspect.getdoc(getattr(rpn_jax, name))
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_preset_is_a_documented_config_that_hashes(name):
-    preset = getattr(presets, name)
-    assert isinstance(preset(), rpn_jax.RPNConfig)
-    assert hash(preset()) == hash(preset())
-    assert inspect.getdoc(preset)
 
 
 def test_every_public_name_is_documented():

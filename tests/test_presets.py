@@ -48,6 +48,7 @@ def test_every_public_preset_is_tested():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_is_hashable_and_made_anew_equal(name):
     make = getattr(presets, name)
+    assert isinstance(make(), rpn_jax.RPNConfig)
     assert make() == make()
     assert hash(make()) == hash(make())
     assert make.__doc__

@@ -129,7 +129,7 @@ def test_a_warning_names_ten_images_and_counts_the_others(tmp_path, caplog):
     assert caplog.records[0].getMessage().endswith("9.png and 2 more.")
 
 
-def test_a_full_disk_leaves_no_half_of_a_file(tmp_path):
+def test_what_json_cannot_hold_leaves_the_old_file(tmp_path):
     (tmp_path / "a.json").write_text("old")
     with pytest.raises(TypeError):
         artifacts.write_json({"a": object()}, tmp_path / "a.json")

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import rpn_jax
 from rpn_jax import AnchorConfig, LossConfig, ProposalConfig, RPNConfig, TargetConfig
 from rpn_jax.core.rule_configs import (
     AtssConfig,
@@ -219,7 +218,3 @@ def test_training_limits_replace_those_of_inference():
     config = dataclasses.replace(config, train_post_nms_top_k=None)
     training = config.for_training()
     assert (training.pre_nms_top_k, training.post_nms_top_k) == (12, 3)
-
-
-def test_the_version_is_public():
-    assert rpn_jax.__version__.count(".") == 2

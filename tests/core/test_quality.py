@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import quality_reference, reference
+from support import assigners, quality_reference, reference
 
 from rpn_jax import LossConfig, RPNOutput, Targets, encode_boxes, rpn_loss
 from rpn_jax.core.loss_terms import masked_losses
@@ -206,8 +206,8 @@ def test_qualities_are_those_of_the_encoded_boxes(pixel_offset):
     np.testing.assert_array_equal(found[::3], 1.0)
     # In the legacy convention, a box ends where its last pixel ends.
     ends = np.array([0, 0, pixel_offset, pixel_offset])
-    pairs = zip(objects + ends, anchors + ends, strict=True)
-    expected = [quality_reference.centerness(*pair) for pair in pairs]
+    pairs = zip(anchors + ends, objects + ends, strict=True)
+    expected = [assigners.centerness(*pair) for pair in pairs]
     found = jax.jit(centerness)(np.float32(truth))
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert (found == 0).any()

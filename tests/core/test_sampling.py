@@ -107,12 +107,6 @@ def test_the_same_key_gives_the_same_sample_and_others_differ():
     assert len(np.unique(first, axis=0)) == len(keys)
 
 
-def test_raw_and_typed_keys_give_the_same_sample():
-    typed, raw = jax.random.key(4), jax.random.PRNGKey(4)
-    sample = compiled(num_samples=16)
-    np.testing.assert_array_equal(sample(typed, MIXED), sample(raw, MIXED))
-
-
 @pytest.mark.parametrize("images", [3, 8])
 def test_a_sample_does_not_depend_on_the_batch_that_it_is_drawn_in(images):
     keys = jax.random.split(jax.random.key(5), 8)

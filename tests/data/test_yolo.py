@@ -226,8 +226,7 @@ def test_a_set_has_the_same_boxes_as_in_the_form_of_coco(tmp_path):
     texts = ["", ""]
     for i in range(8):
         (x, y), (w, h) = (low[i] + sides[i] / 2) / (60, 40), sides[i] / (60, 40)
-        texts[i % 2] += f"0 {x!r} {y!r} {w!r} {h!r}\n".replace("np.float64", "")
-    texts = [text.replace("(", "").replace(")", "") for text in texts]
+        texts[i % 2] += f"0 {x} {y} {w} {h}\n"
     folder = yolo_set(tmp_path / "yolo", dict(zip(names, texts, strict=True)))
     yolo = open_source(folder)
     for row in range(2):

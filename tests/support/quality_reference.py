@@ -1,25 +1,15 @@
 """The oracle of objectness as quality: one anchor at a time, in Python floats.
 
-Written from the papers: GFL (arXiv 2006.04388), VarifocalNet (2008.13367), FCOS
-(1904.01355) and OLN (2108.06753). Boxes are decoded from their anchors first, where the
-library works without anchors.
+Written from the papers: GFL (arXiv 2006.04388), VarifocalNet (2008.13367) and OLN
+(2108.06753). Centerness is that of the assignment rules. Boxes are decoded from their
+anchors first, where the library works without anchors.
 """
 
 import math
 
 import numpy as np
 
-from . import reference
-
-
-def centerness(box, anchor):
-    """FCOS, Eq. 3, of the distances to the left, right, top and bottom sides."""
-    x, y = (anchor[0] + anchor[2]) / 2.0, (anchor[1] + anchor[3]) / 2.0
-    left, right, top, bottom = x - box[0], box[2] - x, y - box[1], box[3] - y
-    if min(left, right, top, bottom) <= 0.0:
-        return 0.0
-    horizontal = min(left, right) / max(left, right)
-    return math.sqrt(horizontal * min(top, bottom) / max(top, bottom))
+from . import assigners, reference
 
 
 def cross_entropy(logit, target):
@@ -62,7 +52,7 @@ def qualities(output, targets, anchors, config):
         if config.objectness.endswith("iou"):
             out[i, n] = reference.pairwise_iou(boxes[:1], boxes[1:])[0, 0]
         else:
-            out[i, n] = centerness(boxes[1], anchors[n].astype(float))
+            out[i, n] = assigners.centerness(anchors[n], boxes[1])
     return out
 
 

@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from support import small_run
+from support import many_processes, small_run
 
 STEPS = 8
 FLAGS = [
@@ -76,10 +76,8 @@ def logged(folder):
 def runner(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_PLATFORMS", "cpu")
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+        for name, value in many_processes.shared_programs(folder).items():
+            patch.setenv(name, value)
         yield Runner(folder)
 
 

@@ -119,7 +119,7 @@ def test_the_configuration_of_mmdetection_decides(
     assert sizes == tuple((scale * stride,) for stride in (4.0, 8, 16, 32, 64))
 
 
-def test_a_configuration_that_no_system_has_is_refused_unless_the_system_is_named():
+def test_a_configuration_that_no_system_has_is_refused():
     facts = facts_of({}, CONFIG.format(scale=8, **(CAFFE | {"style": "pytorch"})))
     with pytest.raises(ValueError, match="another stride|another pixel mean"):
         system_with_facts("mmdetection", facts)
