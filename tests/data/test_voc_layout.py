@@ -66,13 +66,16 @@ def test_the_folder_of_xml_may_be_given_with_images_beside_it(tmp_path):
 )
 def test_folders_are_splits_where_there_are_no_lists(tmp_path, form):
     form = form.replace("ann/", "annotations/").replace("im/", "images/")
-    for split in ("train", "valid", "test"):
-        write(tmp_path, *form.replace("{}", split).split())
+    x0 = {"train": 11, "valid": 12, "test": 13}
+    for split in x0:
+        xml, image = form.replace("{}", split).split()
+        write(tmp_path, xml, image)
+        (tmp_path / xml).write_text(voc_xml((x0[split], 6, 20, 30)))
     assert voc_splits(tmp_path) == ("test", "train", "valid")
-    for split in voc_splits(tmp_path):
-        (name,) = names(read_voc(tmp_path, split))
-        assert split in name or len(name) == 5
-        assert not read_voc(tmp_path, split).problems.counts
+    for split in x0:
+        source = read_voc(tmp_path, split)
+        assert source.truth(0).boxes.tolist() == [[x0[split] - 1, 5, 20, 30]]
+        assert not source.problems.counts
     assert len(read_voc(tmp_path)) == 3
     with pytest.raises(ValueError, match="one of the splits test, train, valid"):
         read_voc(tmp_path, "val")
