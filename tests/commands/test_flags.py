@@ -10,10 +10,12 @@ import pytest
 from rpn_jax import AnchorConfig, presets
 from rpn_jax.commands import flags
 from rpn_jax.commands.anchor_flags import flags_of
+from rpn_jax.commands.compare import CompareConfig
 from rpn_jax.commands.convert import ConvertConfig
 from rpn_jax.commands.evaluate import EvaluateConfig
 from rpn_jax.commands.export import ExportConfig
 from rpn_jax.commands.propose import ProposeConfig
+from rpn_jax.commands.report import ReportConfig
 from rpn_jax.train import (
     ResolvedConfig,
     TrainConfig,
@@ -22,7 +24,10 @@ from rpn_jax.train import (
     write_config,
 )
 
-COMMANDS = (TrainConfig, EvaluateConfig, ProposeConfig, ConvertConfig, ExportConfig)
+COMMANDS = (
+    *(CompareConfig, ConvertConfig, EvaluateConfig, ExportConfig),
+    *(ProposeConfig, ReportConfig, TrainConfig),
+)
 
 
 @pytest.fixture
