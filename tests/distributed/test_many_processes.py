@@ -31,8 +31,8 @@ def fleet(tmp_path_factory):
         yield many_processes.Fleet(folder)
 
 
-def logged(fleet, name):
-    path = fleet.folder / name / "metrics.jsonl"
+def logged(fleet, name, file="metrics.jsonl"):
+    path = fleet.folder / name / file
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
@@ -70,6 +70,16 @@ def test_two_processes_stop_together_and_one_goes_on_as_if_it_had_always_been_on
     np.testing.assert_allclose(*losses, rtol=1e-5)
     for a, b in zip(rest.state, of_one.state, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+    printed = fleet.evaluate("evaluation", "one", 2, [many_processes.be_small])
+    assert "Step 12. Results are in" in printed[0]
+    assert printed[1] == ""
+    recall = json.loads((fleet.folder / "evaluation/recall.json").read_text())
+    assert recall["num_images"] == faults.NUM_SCENES
+    *_, last = logged(fleet, "one", "evaluations.jsonl")
+    found = recall["coco"]["AR@100"]["all"]
+    assert found == pytest.approx(last["ar@100"], abs=1e-6)
+    assert found > 0
 
 
 def test_weights_of_a_deterministic_run_are_the_same_to_the_bit(fleet):

@@ -14,6 +14,7 @@ import time
 import jax
 
 from rpn_jax import predict as predict_module
+from rpn_jax.commands import evaluate as evaluate_module
 from rpn_jax.data import ImageError, Scenes
 from rpn_jax.train import checkpoints as checkpoints_module
 from rpn_jax.train import run as run_module
@@ -29,7 +30,7 @@ def few_scenes():
     def changed(config):
         return read(config)._replace(val=Scenes(num_images=NUM_SCENES, size=SCENE_SIZE))
 
-    run_module.open_sources = changed
+    run_module.open_sources = evaluate_module.open_sources = changed
 
 
 def inject(kind, place, process, marker=None):

@@ -1,4 +1,4 @@
-"""One training run in several processes that meet over loopback."""
+"""One run in several processes that meet over loopback: training, and evaluation."""
 
 import json
 import multiprocessing
@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from rpn_jax import predict as predict_module
+from rpn_jax.commands import evaluate as evaluate_module
 from rpn_jax.core import rpn
 from rpn_jax.distributed import ProcessConfig, finish, start
+from rpn_jax.train import build as build_module
 from rpn_jax.train import programs as programs_module
 from rpn_jax.train import run as run_module
 
-from . import faults, small_network, small_run
+from . import faults, small_network, small_rpn, small_run
 
 
 class Ended(NamedTuple):
@@ -69,6 +71,25 @@ class Fleet:
             process.start()
             started.append(process)
         return started
+
+    def evaluate(self, name, run, processes, changes=()):
+        """What `rpn-jax evaluate` prints in each process about a run, by its flags."""
+        flags = ["--run", str(self.folder / run), "--out", str(self.folder / name)]
+        flags += ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}"]
+        flags += ["--num-processes", str(processes), "--process-id"]
+        reports = [self.folder / f"{name}.{number}" for number in range(processes)]
+        started = [
+            self._context.Process(
+                target=_evaluate, args=([*flags, str(number)], str(report), changes)
+            )
+            for number, report in enumerate(reports)
+        ]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(300.0)
+        assert [process.exitcode for process in started] == [0] * processes
+        return [report.read_text() for report in reports]
 
     def join(self, name, started, seconds=300.0):
         """Waits for the processes of a run."""
@@ -153,9 +174,7 @@ def _work(flags, report, config, devices, changes):
         f"{os.environ.get('XLA_FLAGS', '')} "
         f"--xla_force_host_platform_device_count={devices}"
     )
-    # JAX and what speaks for a killed process write to the file behind the stream.
-    end = os.open(f"{report}.end", os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
-    os.dup2(end, 2)
+    _keep_errors(report)
     start(config)
     assert jax.local_device_count() == devices
     _log_samples()
@@ -166,6 +185,20 @@ def _work(flags, report, config, devices, changes):
     np.save(f"{report}.npy", np.reshape(rows, (len(rows), -1)))
     np.savez(f"{report}.npz", *state)
     finish()
+
+
+def _evaluate(flags, report, changes):
+    _keep_errors(report)
+    build_module.build_model = lambda config, *_: small_rpn.make_rpn(config.seed)
+    for change in changes:
+        change()
+    pathlib.Path(report).write_text(evaluate_module.main(flags))
+
+
+def _keep_errors(report):
+    # JAX and what speaks for a killed process write to the file behind the stream.
+    end = os.open(f"{report}.end", os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+    os.dup2(end, 2)
 
 
 def _log_samples():
