@@ -152,7 +152,8 @@ def _read_list(path: pathlib.Path, splits: tuple[str, ...]) -> list[str]:
             "Fetch its content with `git lfs pull`."
         )
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    names = list(filter(None, (line.strip("\0 \t\r") for line in text.splitlines())))
+    lines = (line.strip("\0 \t\r") for line in text.splitlines())
+    names = list(filter(str.strip, lines))  # a line may hold other blanks alone
     if not names:
         raise ValueError(
             f"read_voc needs the names of images in {path}, got an empty list. Fill "

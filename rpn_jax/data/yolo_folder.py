@@ -7,13 +7,12 @@ import pathlib
 
 from .file_names import entries, fold, subfolders, walk
 from .image_folder import is_image_name
-from .yolo_labels import image_folders, is_label_name
+from .yolo_labels import IMAGE_FOLDERS, image_folders, is_label_name
 from .yolo_yaml import SPLIT_NAMES, describes_data_set
 
 _YAML = (".yaml", ".yml")
 _USUAL_FILES = tuple(n + e for n in ("data", "dataset") for e in _YAML)
-_IMAGE_FOLDERS = ("images", "jpegimages")
-_USUAL_FOLDERS = (*_IMAGE_FOLDERS, "labels", *SPLIT_NAMES)
+_USUAL_FOLDERS = (*IMAGE_FOLDERS, "labels", *SPLIT_NAMES)
 # Files of labelImg, Label Studio and darknet with a name of a class in every line.
 _NAMES_FILES = ("classes.txt", "labels/classes.txt", "obj.names", "classes.names")
 
@@ -64,7 +63,7 @@ def image_folder(root: pathlib.Path) -> pathlib.Path:
     Args:
         root: the folder of the data set.
     """
-    named = (path for path in subfolders(root) if path.name.lower() in _IMAGE_FOLDERS)
+    named = (path for path in subfolders(root) if path.name.lower() in IMAGE_FOLDERS)
     return next(named, root)
 
 
@@ -78,7 +77,8 @@ def innermost(folder: pathlib.Path) -> pathlib.Path:
         inside = subfolders(folder)
         if len(inside) != 1 or inside[0].name.lower() in _USUAL_FOLDERS:
             return folder
-        if any(is_image_name(path) or path.suffix in _YAML for path in entries(folder)):
+        own = entries(folder)
+        if any(is_image_name(x) or x.suffix.lower() in _YAML for x in own):
             return folder
         folder = inside[0]
 
@@ -139,7 +139,7 @@ def is_generic(name: str) -> bool:
     Args:
         name: the name.
     """
-    return name.lower() in _IMAGE_FOLDERS
+    return name.lower() in IMAGE_FOLDERS
 
 
 def is_names_file(path: pathlib.PurePath) -> bool:

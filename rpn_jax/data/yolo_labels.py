@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from .file_names import fold
 from .problems import Problem
 
-_IMAGE_FOLDERS = ("images", "jpegimages")  # the latter in sets made from VOC's
+IMAGE_FOLDERS = ("images", "jpegimages")  # in lower case; the latter in sets from VOC
 _LABEL_FOLDER = "labels"
 
 
@@ -70,7 +70,7 @@ def _places(image: pathlib.Path) -> Iterator[pathlib.Path]:
     for path in dict.fromkeys([image, image.resolve()]):
         parts = path.parts
         for place in reversed(range(len(parts) - 1)):
-            if parts[place].lower() in _IMAGE_FOLDERS:
+            if parts[place].lower() in IMAGE_FOLDERS:
                 swapped = (*parts[:place], _LABEL_FOLDER, *parts[place + 1 :])
                 yield pathlib.Path(*swapped).with_suffix(".txt")
                 break

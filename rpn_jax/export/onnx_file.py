@@ -12,7 +12,7 @@ from ..atomic_file import replace_file
 from .description import Array, Description, from_json
 from .loaded import Loaded
 from .onnx_suppression import model_of_image
-from .packages import require_package
+from .packages import first_line, require_package
 from .program import Program
 
 _KEY = "rpn_jax"  # of the description, among the model's metadata
@@ -37,7 +37,7 @@ def write(program: Program, path: pathlib.Path) -> None:
     except (*refusals, onnx.checker.ValidationError) as error:
         raise ValueError(
             f"{path} cannot be written: jax2onnx cannot convert this network "
-            f"({str(error).strip().splitlines()[0]}). Write a .stablehlo file, or "
+            f"({first_line(error)}). Write a .stablehlo file, or "
             "export only what follows the network with --core."
         ) from error
     with replace_file(path) as draft:
@@ -106,7 +106,7 @@ def read(path: pathlib.Path) -> Loaded:
     except Exception as error:  # its errors have no base class of their own
         raise ValueError(
             f"{path} cannot be read by onnxruntime {runtime.__version__} "
-            f"({str(error).strip().splitlines()[0]}). Copy or export it again."
+            f"({first_line(error)}). Copy or export it again."
         ) from error
     found = session.get_modelmeta().custom_metadata_map
     if _KEY not in found:

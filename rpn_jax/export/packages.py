@@ -1,4 +1,4 @@
-"""Imports packages that a format needs and that the library does not."""
+"""Imports packages that a format needs and the library does not; words of errors."""
 
 import importlib
 import pathlib
@@ -30,3 +30,13 @@ def require_package(name: str, path: pathlib.Path) -> ModuleType:
             f"{path} needs the package {name}, which is not installed: "
             f"pip install {_ADVICE.get(name, _EXTRA)}"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    r"""The first line of what an error says, or else its class.
+
+    >>> first_line(ValueError("no such file\n\nCheck it.")), first_line(TypeError())
+    ('no such file', 'TypeError()')
+    """
+    said = str(error).strip()
+    return said.splitlines()[0] if said else repr(error)

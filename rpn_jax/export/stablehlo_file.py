@@ -18,7 +18,7 @@ import numpy as np
 from ..atomic_file import replace_file
 from .description import from_json
 from .loaded import Loaded
-from .packages import require_package
+from .packages import first_line, require_package
 from .program import Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -71,7 +71,7 @@ def read(path: pathlib.Path) -> Loaded:
     except ValueError as error:
         raise ValueError(
             f"{path} was written with JAX {description.jax}, and JAX {jax.__version__} "
-            f"cannot read it ({_first_line(error)}). Export it with a JAX of about "
+            f"cannot read it ({first_line(error)}). Export it with a JAX of about "
             "the same age."
         ) from error
     return Loaded(description, jax.jit(exported.call), str(path))
@@ -89,7 +89,3 @@ def _split(path: pathlib.Path) -> _Parts:
     length, _ = _END.unpack(end)
     start = len(body) - length
     return _Parts(bytearray(body[:start]), body[start:].decode())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

@@ -70,6 +70,11 @@ class BackboneConfig:
                 f"out_features needs a backbone with a pyramid, got {name!r}. Leave it "
                 "None."
             )
+        if self.fpn_norm and not spec.has_pyramid:
+            raise ValueError(
+                f"fpn_norm needs a backbone with a pyramid, got {name!r}. Leave it "
+                "False."
+            )
 
     @property
     def spec(self) -> BackboneSpec:

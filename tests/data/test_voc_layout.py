@@ -131,8 +131,9 @@ def test_an_image_without_xml_is_missing_and_not_damaged(tmp_path):
     assert read_voc(root, "train").problems.counts == {Problem.MISSING_XML: 1}
 
 
-def test_an_empty_list_says_so(tmp_path):
-    folder = voc_set(tmp_path, {"a.png": voc_xml(BOX)}, split="\n \n")
+@pytest.mark.parametrize("lines", ["\n \n", "\u3000\n\xa0\n"])
+def test_an_empty_list_says_so(tmp_path, lines):
+    folder = voc_set(tmp_path, {"a.png": voc_xml(BOX)}, split=lines)
     with pytest.raises(ValueError, match="got an empty list"):
         read_voc(folder, "train")
 

@@ -132,6 +132,12 @@ def test_folders_of_images_may_be_links_and_lie_elsewhere(tmp_path):
     assert read_yolo(other, images=folder).num_boxes.tolist() == [1, 1]
 
 
+def test_a_data_yaml_in_capitals_is_not_passed_by(tmp_path):
+    write(tmp_path / "set", "images/a.png", "labels/a.txt")
+    (tmp_path / "DATA.YAML").write_text("train: set/images")
+    assert yolo_splits(tmp_path) == ("train",)
+
+
 def test_splits_that_are_missing_or_the_same_are_said(tmp_path):
     content = "{train: images, val: images, test: gone, nc: 2, names: [a], download: x}"
     folder = yolo_set(tmp_path, {"a.png": LINE}, content=content)

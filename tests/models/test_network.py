@@ -219,6 +219,7 @@ def test_anchors_of_other_levels_are_refused_with_what_to_choose():
             "stride_in_1x1 needs the bottlenecks of resnet50",
         ),
         ("vgg16", {"out_features": 64}, "out_features needs a backbone with a pyramid"),
+        ("vgg16", {"fpn_norm": True}, "fpn_norm needs a backbone with a pyramid"),
         ("tiny_fpn", {"frozen_stages": 6}, "from 0 to 5"),
     ],
 )

@@ -79,12 +79,14 @@ def _levels_of(
     anchors: AnchorGrid, objects: Float[jax.Array, "m 4"], config: TargetConfig
 ) -> Int[jax.Array, " m"]:
     """The level of every box; one that is next to no level for a row of padding."""
-    sizes = []
+    sizes, offset = [], config.pixel_offset
     for level in anchors.levels:
-        areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in level.cell]
+        areas = [
+            (x1 - x0 + offset) * (y1 - y0 + offset) for x0, y0, x1, y1 in level.cell
+        ]
         sizes.append(math.exp(sum(map(math.log, areas)) / len(areas) / 2))
     borders = [low * high for low, high in zip(sizes, sizes[1:], strict=False)]
-    areas = area(objects, pixel_offset=config.pixel_offset)
+    areas = area(objects, pixel_offset=offset)
     levels = sum(
         [(areas >= border).astype(jnp.int32) for border in borders],
         start=jnp.zeros(areas.shape, jnp.int32),

@@ -61,7 +61,7 @@ def facts_of(tensors: Mapping[str, np.ndarray], config: str) -> Facts:
     cells = {
         int(found[1]): np.asarray(x, np.float64)
         for name, x in tensors.items()
-        if (found := _CELL_ANCHORS.fullmatch(name))
+        if (found := _CELL_ANCHORS.fullmatch(name)) and _are_boxes(x)
     }
     return Facts(
         mean=_numbers(tensors.get("pixel_mean")),
@@ -139,6 +139,10 @@ def _shapes_of_cells(cells: Sequence[np.ndarray]) -> AnchorShapes:
                 "ratios around the corner of a cell, so no AnchorConfig has them."
             )
     return shapes
+
+
+def _are_boxes(value: np.ndarray) -> bool:
+    return len(value.shape) == 2 and value.shape[1] == 4 and len(value) > 0
 
 
 def _ratios(sides: np.ndarray) -> np.ndarray:

@@ -207,6 +207,6 @@ def _to_layout(name: str, value: np.ndarray, system: System) -> np.ndarray:
 
 def _swap_pairs(value: np.ndarray, last: tuple[int, int]) -> np.ndarray:
     """Splits the last axis into two of sizes `last`, and exchanges these two."""
-    if value.shape[-1] % 2:
-        return value  # its shape is wrong, which `match_variables` reports
+    if not value.shape or value.shape[-1] % 2:
+        return value  # its shape is wrong, which `match_shapes` reports
     return value.reshape(*value.shape[:-1], *last).swapaxes(-1, -2).reshape(value.shape)

@@ -221,6 +221,22 @@ def test_levels_cannot_be_told_from_plain_boxes(rule):
         matcher(rule, "boxes")(*scene("random"))
 
 
+def test_the_level_of_a_box_depends_on_sides_with_the_last_pixel():
+    # Its 22 pixels are below the border of 16 * 2 ** 0.5 between sides of 16 and 32.
+    # Without the last pixels of the anchors, they would be above that of 15 and 31.
+    config = AnchorConfig(
+        sizes=(16, 32), strides=(16, 32), aspect_ratios=(1,), rounding="legacy"
+    )
+    rules = TargetConfig(
+        assigner="region",
+        region=RegionConfig(center_ratio=1, ignore_ratio=1),
+        pixel_offset=1,
+    )
+    grid = rpn_jax.make_anchors(config, [(4, 4), (2, 2)])
+    matches = match_anchors(grid, [[16, 16, 37, 37]], [True], config=rules)
+    assert np.flatnonzero(matches.labels == 1).tolist() == [5]
+
+
 def test_the_nearest_cells_are_those_of_a_search_of_all_cells():
     x = np.arange(9, dtype=np.float32)[None] * 4  # where all distances are exact
     y = np.arange(7, dtype=np.float32)[None] * 4

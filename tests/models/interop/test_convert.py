@@ -65,6 +65,12 @@ def test_names_without_a_place_and_systems_that_do_not_exist_are_refused():
         translate({"strange.weight": np.zeros(3)}, "mmdetection")
 
 
+def test_a_single_number_in_place_of_two_logits_is_left_to_the_check_of_shapes():
+    weights = {"RCNN_rpn.RPN_cls_score.bias": np.zeros(())}
+    found = translate(weights, "jwyang_vgg16").tensors
+    assert found["head.logits.bias"].shape == ()
+
+
 def test_a_damaged_head_with_very_many_anchors_is_refused():
     damaged = np.broadcast_to(np.float32(0), (4_000_000, 8, 1, 1))
     checkpoint = translate({"rpn.head.bbox_pred.weight": damaged}, "torchvision")

@@ -62,6 +62,11 @@ def test_cell_anchors_that_no_settings_make_are_refused(tmp_path):
         read_checkpoint(tmp_path / "model.pkl")
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (0, 4), (2, 3)])
+def test_cell_anchors_that_are_no_boxes_say_nothing(shape):
+    assert facts_of({f"{CELLS}.0": np.zeros(shape)}, "").anchors is None
+
+
 def test_pixel_statistics_decide_between_systems_of_the_same_names():
     def found(mean, std):
         tensors = {
