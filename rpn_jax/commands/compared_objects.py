@@ -11,13 +11,12 @@ from ..atomic_file import replace_file
 from ..core._typing import Bool, Float
 from ..data.image_source import GroundTruth
 from ..evaluate.found_objects import BEST_LIMITS, MOST, FoundObjects
-from ..evaluate.recall_report import IOU_THRESHOLDS, SIZES, in_sizes
+from ..evaluate.recall_report import COCO_SIZES, IOU_THRESHOLDS, in_sizes
 from ..label import ImageLabels
 from ..tables import format_table
 
 FOUND_LIMIT = 100  # proposals per image by which an object counts as found
 _FOUND_IOUS = (0.5, 0.75)
-_SIZES = tuple(SIZES)[:4]  # COCO's: all, small, medium, large
 
 
 class Side(NamedTuple):
@@ -122,7 +121,7 @@ def summarize(compared: Sequence[Compared]) -> dict[str, dict[str, float | None]
         columns[name] = np.concatenate([_column(x, name) for x in compared])
     return {
         size: _summary({name: values[sizes[i]] for name, values in columns.items()})
-        for i, size in enumerate(_SIZES)
+        for i, size in enumerate(COCO_SIZES)
     }
 
 
@@ -245,7 +244,7 @@ def _csv_rows(
             "object": row - int(first[row]),
             **dict(zip(("x0", "y0", "x1", "y1"), objects.boxes[row], strict=True)),
             "category": categories.get(number, "" if number < 0 else number),
-            "size": _SIZES[1 + size[0]] if len(size) else "",
+            "size": COCO_SIZES[1 + size[0]] if len(size) else "",
             "area": objects.areas[row],
             **_anchor_cells(compared, row),
             **_proposal_cells(compared, row),

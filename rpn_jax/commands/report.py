@@ -19,13 +19,15 @@ from ..report import (
     read_run,
     write_page,
 )
+from ..report.finders import IOU
+from ..report.gallery import LIMIT, MOST_IMAGES
 from ..train import ResolvedConfig, open_sources, read_config
 from . import flags
 
 _MOST_RUNS = 6  # as many as there are colours of lines
 _NOTE = (
     "These are the images in which the numbers of found objects differ most, at an IoU "
-    "of 0.5 with 100 proposals. At most 40 are shown."
+    f"of {IOU} with {LIMIT} proposals. At most {MOST_IMAGES} are shown."
 )
 _logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..core._typing import Bool, Float, Int
 from ..data.image_source import GroundTruth
 from .first_choices import first_choices
-from .overlaps import Objects, find_overlaps, iou_of_pairs
+from .overlaps import Objects, find_overlaps, iou_of_pairs, proposals_in_order
 from .recall_report import IOU_THRESHOLDS, LIMITS, ImageProposals
 
 MOST = LIMITS[-1]  # proposals per image that count
@@ -66,11 +66,7 @@ def find_objects(
     >>> found.is_found(1, 0.5).tolist()[:2], found.needed[0].tolist()[:2]
     ([True, False], [1, 2])
     """
-    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    in_order = [
-        proposals.get(row, ImageProposals(truth.image_id, *nothing))
-        for row, truth in enumerate(truths)
-    ]
+    in_order = proposals_in_order(truths, proposals)
     overlaps = find_overlaps(truths, in_order, MOST)
     number = len(overlaps.objects.areas)
     needed = np.full((len(IOU_THRESHOLDS), number), MOST + 1)

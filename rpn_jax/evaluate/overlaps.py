@@ -1,6 +1,6 @@
 """Gathers objects and the proposals that may find them, over all images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +96,22 @@ def find_overlaps(
         Candidates(*map(np.concatenate, zip(*candidates, strict=True))),
         Pairs(*map(np.concatenate, zip(*pairs, strict=True))),
     )
+
+
+def proposals_in_order(
+    truths: Sequence[GroundTruth], proposals: Mapping[int, ImageProposals]
+) -> list[ImageProposals]:
+    """The proposals of every image; an image without an entry has none.
+
+    Args:
+        truths: the ground truth of every image.
+        proposals: the proposals by the index of their image in `truths`.
+    """
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    return [
+        proposals.get(row, ImageProposals(truth.image_id, *nothing))
+        for row, truth in enumerate(truths)
+    ]
 
 
 def _of_image(

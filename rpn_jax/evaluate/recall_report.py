@@ -21,6 +21,7 @@ SIZES = {
     "256-512": (256.0**2, 512.0**2),
     "512-inf": (512.0**2, 1e10),
 }
+COCO_SIZES = tuple(SIZES)[:4]  # all, small, medium, large
 
 
 def in_sizes(areas: Float[np.ndarray, " m"]) -> Bool[np.ndarray, "s m"]:

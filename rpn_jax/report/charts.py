@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..evaluate import Report
-from ..evaluate.recall_report import CURVE_LIMITS, IOU_THRESHOLDS, LIMITS
+from ..evaluate.recall_report import COCO_SIZES, CURVE_LIMITS, IOU_THRESHOLDS, LIMITS
 from ..plot.curves import smooth
 from ..spread import evenly_spaced
-from .finders import PAGE_SIZES
 from .page_parts import Table
 
 _MOST_POINTS = 1500  # of a line; more cannot be told apart on a screen
@@ -162,7 +161,7 @@ def recall_charts(report: Report) -> tuple[Chart, ...]:
     )
     over_limits = tuple(
         Line(size, CURVE_LIMITS, report.coco.over_limits(size=size).tolist(), color)
-        for color, size in enumerate(PAGE_SIZES)
+        for color, size in enumerate(COCO_SIZES)
     )
     axes = "IoU threshold", "recall"
     number = "proposals per image", "average recall"

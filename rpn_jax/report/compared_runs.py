@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..evaluate.recall_report import LIMITS
+from ..evaluate.recall_report import COCO_SIZES, LIMITS
 from ..train import read_metrics
+from ..train.config_file import flat as flat
 from .charts import Chart, Line, Lines, training_charts
-from .finders import PAGE_SIZES
 from .gallery import Gallery
 from .page import Page
 from .page_parts import Table
@@ -95,21 +95,6 @@ def comparison_page(
     )
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level.
-
-    >>> flat({"lr": 0.1, "rpn": {"nms": {"iou": 0.7}}})
-    {'lr': 0.1, 'rpn.nms.iou': 0.7}
-    """
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def differing_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """The settings that are not equal in all runs.
 
@@ -131,7 +116,7 @@ def _recall_table(runs: Sequence[FinishedRun]) -> Table:
     """Recall as COCO counts it, a column per run."""
     measures = [(f"AR@{limit}", "all") for limit in LIMITS]
     measures += [(f"recall_0.50@{limit}", "all") for limit in (100, 1000)]
-    measures += [("AR@100", size) for size in PAGE_SIZES[1:]]
+    measures += [("AR@100", size) for size in COCO_SIZES[1:]]
     rows = [
         [_title(measure, size), *(_share(run, measure, size) for run in runs)]
         for measure, size in measures

@@ -10,10 +10,9 @@ from ..data.image_source import GroundTruth
 from ..evaluate import ImageProposals
 from ..evaluate.first_choices import first_choices
 from ..evaluate.overlaps import find_overlaps
-from ..evaluate.recall_report import CURVE_LIMITS, SIZES, in_sizes
+from ..evaluate.recall_report import COCO_SIZES, CURVE_LIMITS, in_sizes
 
 IOU = 0.5  # the lowest IoU that finds an object, in all counts of a page
-PAGE_SIZES = tuple(SIZES)[:4]  # COCO's: all, small, medium, large
 NEVER = CURVE_LIMITS[-1]  # the rank in place of a proposal that does not exist
 NUM_LEVELS = 101  # steps of a score between 0 and 1, both included
 _STEPS = np.linspace(0.0, 1.0, NUM_LEVELS)
@@ -25,7 +24,7 @@ class Finders(NamedTuple):
     Attributes:
         boxes: `[o 4]` the objects of all images, in pixels of the original image.
         image: `[o]` index of the image of each object.
-        in_size: `[s o]` whether the object counts in each of `PAGE_SIZES`.
+        in_size: `[s o]` whether the object counts in each of `COCO_SIZES`.
         rank: `[s o]` rank of the proposal, from 0, if only objects of that size take
             proposals; `NEVER` if none finds the object, or it has another size.
         level: `[s o]` `score_level` of the proposal; 0 where there is none.
@@ -39,7 +38,7 @@ class Finders(NamedTuple):
 
     def counts(self) -> Int[np.ndarray, "s l v"]:
         """The objects found, by size, `CURVE_LIMITS` and lowest score level."""
-        shape = len(PAGE_SIZES), len(CURVE_LIMITS), NUM_LEVELS
+        shape = len(COCO_SIZES), len(CURVE_LIMITS), NUM_LEVELS
         found = np.zeros(shape, int)
         for size, (ranks, levels) in enumerate(zip(self.rank, self.level, strict=True)):
             for row, limit in enumerate(CURVE_LIMITS):
@@ -75,7 +74,7 @@ def find_finders(
     (3, [0, 1, 2])
     """
     overlaps = find_overlaps(truths, proposals, CURVE_LIMITS[-1])
-    in_size = in_sizes(overlaps.objects.areas)[: len(PAGE_SIZES)]
+    in_size = in_sizes(overlaps.objects.areas)[: len(COCO_SIZES)]
     levels = [
         score_level(image.scores[np.argsort(-image.scores, kind="stable")])
         for image in proposals

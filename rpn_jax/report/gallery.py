@@ -9,17 +9,18 @@ from ..core._typing import Float, Int
 from ..data import ImageError, ImageSource
 from ..data.image_source import GroundTruth
 from ..evaluate import ImageProposals
-from ..evaluate.recall_report import CURVE_LIMITS
-from .finders import IOU, NUM_LEVELS, PAGE_SIZES, Finders, find_finders, score_level
+from ..evaluate.overlaps import proposals_in_order
+from ..evaluate.recall_report import COCO_SIZES, CURVE_LIMITS
+from .finders import IOU, NUM_LEVELS, Finders, find_finders, score_level
 from .page_parts import pixels_url
 
-_MOST_IMAGES = 40
-_MOST_BOXES = 300  # proposals that are drawn per image; counts take all of them
+MOST_IMAGES = 40
+MOST_BOXES = 300  # proposals that are drawn per image; counts take all of them
 _SIDE = 480  # longest side of an image in pixels
 # Characters of all images. With plotly's five million and the boxes, a page of many
 # large images stays under 10 MB.
 _MOST_CHARACTERS = 4_000_000
-_LIMIT = 100  # number of proposals by which images are ordered
+LIMIT = 100  # number of proposals by which images are ordered
 
 
 class RunProposals(NamedTuple):
@@ -65,7 +66,9 @@ def make_gallery(source: ImageSource, runs: Sequence[RunProposals]) -> Gallery:
     """
     truths = [source.truth(row) for row in range(len(source))]
     truths += source.left_out
-    finders = [_finders_of(truths, run.proposals) for run in runs]
+    finders = [
+        find_finders(truths, proposals_in_order(truths, run.proposals)) for run in runs
+    ]
     chosen = _images(source, truths, runs, finders)
     counted = [
         {
@@ -77,9 +80,9 @@ def make_gallery(source: ImageSource, runs: Sequence[RunProposals]) -> Gallery:
     ]
     content = {
         "limits": CURVE_LIMITS,
-        "limit": CURVE_LIMITS.index(_LIMIT),
+        "limit": CURVE_LIMITS.index(LIMIT),
         "levels": NUM_LEVELS - 1,
-        "sizes": PAGE_SIZES,
+        "sizes": COCO_SIZES,
         "iou": IOU,
         "numImages": len(truths),
         "runs": counted,
@@ -98,7 +101,7 @@ def _images(
     chosen: list[dict[str, Any]] = []
     characters = 0
     for row in _order(finders, len(truths)):
-        if len(chosen) == _MOST_IMAGES or characters > _MOST_CHARACTERS:
+        if len(chosen) == MOST_IMAGES or characters > _MOST_CHARACTERS:
             break
         if row >= len(source) or not any(row in run.proposals for run in runs):
             continue  # it could not be decoded
@@ -115,25 +118,13 @@ def _images(
     return chosen
 
 
-def _finders_of(
-    truths: Sequence[GroundTruth], proposals: Mapping[int, ImageProposals]
-) -> Finders:
-    """The finders of a run; an image without an entry has no proposals."""
-    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    in_order = [
-        proposals.get(row, ImageProposals(truth.image_id, *nothing))
-        for row, truth in enumerate(truths)
-    ]
-    return find_finders(truths, in_order)
-
-
 def _order(finders: Sequence[Finders], num_images: int) -> list[int]:
     """The images with objects: the worst first, or those where runs differ most."""
     image = finders[0].image
     total = np.bincount(image, minlength=num_images)
     found = np.array(
         [
-            np.bincount(image[of_run.rank[0] < _LIMIT], minlength=num_images)
+            np.bincount(image[of_run.rank[0] < LIMIT], minlength=num_images)
             for of_run in finders
         ]
     )
@@ -167,7 +158,7 @@ def _view(finders: Finders, row: int, found: ImageProposals | None) -> dict[str,
     of_image = finders.image == row
     boxes, levels = np.zeros((0, 4)), np.zeros(0, int)
     if found is not None:
-        order = np.argsort(-found.scores, kind="stable")[:_MOST_BOXES]
+        order = np.argsort(-found.scores, kind="stable")[:MOST_BOXES]
         boxes, levels = found.boxes[order], score_level(found.scores[order])
     return {
         "rank": finders.rank[:, of_image].tolist(),

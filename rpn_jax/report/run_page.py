@@ -10,7 +10,8 @@ from .. import __version__
 from ..anchor_report import AnchorReport
 from ..evaluate import Report
 from .charts import Lines, recall_charts, training_charts
-from .gallery import Gallery
+from .finders import IOU
+from .gallery import LIMIT, MOST_BOXES, MOST_IMAGES, Gallery
 from .page import Page
 from .page_parts import Picture, Table
 from .sections import Section
@@ -114,9 +115,9 @@ def _gallery_texts(gallery: Gallery) -> list[str]:
     if not gallery.num_images:
         return ["No image with an object can be shown."]
     return [
-        "These are the images with the lowest recall at an IoU of 0.5 with 100 "
-        "proposals, at most 40, the worst first. An image shows at most 300 proposals; "
-        "its number of found objects takes all of them."
+        f"These are the images with the lowest recall at an IoU of {IOU} with {LIMIT} "
+        f"proposals, at most {MOST_IMAGES}, the worst first. An image shows at most "
+        f"{MOST_BOXES} proposals; its number of found objects takes all of them."
     ]
 
 

@@ -6,6 +6,7 @@ import os
 import pathlib
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from beartype import BeartypeConf
@@ -68,6 +69,25 @@ def read_config(kind: type[T], path: str | os.PathLike[str]) -> T:
             f"read_config needs a JSON file, got {os.fspath(path)!r}: {error}"
         ) from error
     return _build(kind, upgraded(values), where=kind.__name__)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level.
+
+    Args:
+        settings: the settings, in which dictionaries are nested.
+        prefix: what the names begin with.
+
+    >>> flat({"lr": 0.1, "rpn": {"nms": {"iou": 0.7}}})
+    {'lr': 0.1, 'rpn.nms.iou': 0.7}
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

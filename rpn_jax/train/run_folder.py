@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data import PipelineConfig
 from ..distributed import by_first, check_shared
-from .config_file import read_config, write_config
+from .config_file import flat, read_config, write_config
 from .resolve import with_parts
 from .train_config import ResolvedConfig, TrainConfig
 
@@ -110,8 +110,8 @@ class RunFolder:
                 "to continue it, or another --out."
             )
         # One error lists all changed settings, so that they are corrected together.
-        before = _by_name(dataclasses.asdict(read_config(ResolvedConfig, self.config)))
-        now = _by_name(dataclasses.asdict(config))
+        before = flat(dataclasses.asdict(read_config(ResolvedConfig, self.config)))
+        now = flat(dataclasses.asdict(config))
         changed = [k for k in now if k not in _FREE and now[k] != before[k]]
         if changed:
             differences = "; ".join(
@@ -121,15 +121,3 @@ class RunFolder:
                 f"--resume needs the settings of the run in {self.path}, got other "
                 f"ones: {differences}. Pass another --out for a new run."
             )
-
-
-def _by_name(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings as one level, with names such as `rpn.losses.beta`."""
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            inner = _by_name(value).items()
-            flat |= {f"{name}.{field}": setting for field, setting in inner}
-        else:
-            flat[name] = value
-    return flat

@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 from support.evaluated import BAD_NAME, guesses, objects_on, recall_of
 
-from rpn_jax.evaluate.recall_report import CURVE_LIMITS
+from rpn_jax.evaluate.recall_report import COCO_SIZES, CURVE_LIMITS
 from rpn_jax.report import RunProposals, make_gallery
-from rpn_jax.report.finders import PAGE_SIZES
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +36,10 @@ def test_counts_at_every_slider_position_are_those_of_the_recall(source, level):
     proposals = guesses(source)
     report = recall_of(source, drop_low(proposals, np.float32(level / 100)))
     (run,) = content_of(source, proposals)["runs"]
-    totals = report.num_objects[: len(PAGE_SIZES)].tolist()
+    totals = report.num_objects[: len(COCO_SIZES)].tolist()
     assert run["total"] == totals
     assert totals[0] == 20
-    for size, name in enumerate(PAGE_SIZES):
+    for size, name in enumerate(COCO_SIZES):
         for row, limit in enumerate(CURVE_LIMITS):
             recall = report.coco.average(limit, size=name, iou=0.5)
             found = run["found"][size][row][level]
@@ -50,7 +49,7 @@ def test_counts_at_every_slider_position_are_those_of_the_recall(source, level):
 def test_the_script_can_count_the_same_from_the_images(source):
     content = content_of(source, guesses(source))
     (run,) = content["runs"]
-    for size in range(len(PAGE_SIZES)):
+    for size in range(len(COCO_SIZES)):
         for row, limit in enumerate(CURVE_LIMITS):
             for level in (0, 40, 100):
                 found = sum(

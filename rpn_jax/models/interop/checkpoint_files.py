@@ -71,7 +71,7 @@ def read_checkpoint(
         system=name,
         left_out=(*checkpoint.left_out, *file.unusable),
         anchors=anchors,
-        notes=tuple(_notes(file, checkpoint, anchors)),
+        notes=tuple(_notes(file, anchors)),
     )
 
 
@@ -101,9 +101,7 @@ def _are_close(a: AnchorShapes, b: AnchorShapes) -> bool:
     return all(x.shape == y.shape and np.allclose(x, y, rtol=1e-3) for x, y in pairs)
 
 
-def _notes(
-    file: WeightFile, checkpoint: Checkpoint, anchors: AnchorShapes | None
-) -> list[str]:
+def _notes(file: WeightFile, anchors: AnchorShapes | None) -> list[str]:
     """Sentences about what was chosen and what was left out."""
     notes = []
     if file.other_parts:
