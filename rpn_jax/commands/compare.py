@@ -167,7 +167,7 @@ def _written(
         "objects": summary,
     }
     write_json(facts, folder / "comparison.json")
-    told = f"The settings of the first pair differ in {len(settings)}."
+    told = f"{len(settings)} settings of the first pair differ."
     parts = [
         f"A is {a}, B is {b}. {number:,} images with {summary['all']['number']:,} "
         f"objects.",

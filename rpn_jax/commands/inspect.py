@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from .. import plot
 from ..anchor_report import AnchorReport, ImageBoxes, inspect_anchors, scaled
 from ..data import ImageSource, PipelineConfig, is_endless
-from ..data.augment import resized_sizes
 from ..data.buckets import fit_buckets
+from ..data.pipeline_config import resized_sizes
 from ..report import Page, PageFacts, inspection_page, read_picture
 from ..train import TrainConfig, log_problems, open_sources, resolve
 from ..train.run_folder import RunFolder

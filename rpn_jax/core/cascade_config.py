@@ -21,7 +21,7 @@ class CascadeConfig:
         first_box_weight: factor of the first stage's box loss, beside that of both
             stages, `LossConfig.box_weight`.
 
-    >>> from rpn_jax import RPNConfig, presets
+    >>> from rpn_jax import presets
     >>> presets.cascade_rpn().cascade.region.center_ratio
     0.2
     """

@@ -60,6 +60,7 @@ class CascadeHead(nnx.Module):
 
     Attributes:
         anchor_config: shapes and spacing of the anchors.
+        num_logits: number of logits of objectness per anchor, 1 or 2.
         conv: the dilated 3x3 convolution of the first stage, with a ReLU.
         first_deltas: the 1x1 convolution that moves the anchors.
         adaptive: the 3x3 convolution at nine points of a moved anchor, with a ReLU and
@@ -100,8 +101,8 @@ class CascadeHead(nnx.Module):
         number = anchor_config.anchors_per_cell
         if num_logits not in (1, 2) or number != 1 or anchor_config.strides_from_image:
             raise ValueError(
-                "CascadeHead needs num_logits of 1 or 2, and anchors of one per cell "
-                f"with strides_from_image=False, got {num_logits}, {number} per cell "
+                "CascadeHead needs num_logits of 1 or 2, and one anchor per cell with "
+                f"strides_from_image=False, got {num_logits}, {number} per cell "
                 f"and strides_from_image={anchor_config.strides_from_image}."
             )
         hidden = in_features if hidden_features is None else hidden_features

@@ -22,6 +22,7 @@ class RPNHead(nnx.Module):
     (https://arxiv.org/abs/1506.01497) and in all systems that follow it.
 
     Attributes:
+        num_logits: number of logits of objectness per anchor, 1 or 2.
         convs: the 3x3 convolutions, each with a ReLU.
         logits: the 1x1 convolution for objectness. The channels of an anchor are side
             by side: (background, object) if there are two.

@@ -69,8 +69,8 @@ class LossConfig:
         focal_alpha: weight of positives in focal loss, where negatives weigh
             `1 - focal_alpha`; None weighs both by 1.
         box_positive_weight: `RPN_POSITIVE_WEIGHT` of py-faster-rcnn. With a value `p`,
-            the positives of an image share the weight `p` and its negatives `1 - p` in
-            the box loss, images are averaged, and `box_normalizer` has no effect.
+            the positives of an image share the weight `p` in the box loss, and its
+            negatives `1 - p`. Images are averaged, and `box_normalizer` has no effect.
         objectness_weight: factor of the objectness loss.
         box_weight: factor of the box loss.
         delta_weights: factors that the deltas were encoded with; the IoU losses decode

@@ -54,10 +54,11 @@ def nms(
 ) -> NMSResult:
     """Keeps boxes from the highest score down, dropping those that overlap a kept one.
 
-    Equal scores are visited in the order of their rows. A row is never kept, and never
-    suppresses another one, if it is not `valid`, if a coordinate is not finite, or if
-    its score is NaN or `-inf`, the usual mark of a masked row. Boxes without area, such
-    as inverted ones, overlap nothing: they are kept and suppress nothing.
+    Equal scores are visited in the order of their rows. A row does not exist if it is
+    not `valid`, if a coordinate is not finite, or if its score is NaN or `-inf`, the
+    usual mark of a masked row. Such a row is never kept and suppresses nothing. Boxes
+    without area, such as inverted ones, overlap nothing: they are kept and suppress
+    nothing.
 
     The overlap is computed in float32, whatever the dtype of the boxes, and rounded as
     torchvision's kernel rounds it. No gradient passes through the selection.

@@ -12,9 +12,9 @@ lowest index. `TargetConfig.positive_sampler` and `negative_sampler` name one ea
   `InstanceBalancedPosSampler` of mmdetection decides the numbers.
 * `"iou_balanced"` negatives: as many of each interval of IoU, from "Libra R-CNN" by
   Pang et al. (https://arxiv.org/abs/1904.02701), Sec. 3.1. The
-  `IoUBalancedNegSampler` of mmdetection decides the numbers, except that the intervals
-  end at the highest IoU of a negative; there it is that of a positive, so that most
-  negatives share one interval.
+  `IoUBalancedNegSampler` of mmdetection decides the numbers, except for the end of the
+  last interval. Here it is the highest IoU of a negative; there it is that of a
+  positive, so that most negatives share one interval.
 """
 
 from typing import NamedTuple
@@ -122,8 +122,8 @@ def sample_matches(
     positives = _positives(draw, matches, logits, max_positives, config)
     left = num_samples - positives.number
     negatives = _negatives(draw, matches, logits, left, max_negatives, config)
-    # Both in one list: the negatives are written from row `num_positives` on, over the
-    # unused end of the positives.
+    # Both in one list: the negatives are written behind the sampled positives, over the
+    # unused rows of these.
     index = jnp.zeros(max_positives + max_negatives, jnp.int32)
     index = index.at[:max_positives].set(positives.rows)
     index = jax.lax.dynamic_update_slice(index, negatives.rows, (positives.number,))

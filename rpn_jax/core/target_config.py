@@ -32,7 +32,7 @@ class TargetConfig:
         assigner: rule that labels the anchors; `matching/__init__.py` lists them.
             `"max_iou"` is that of Faster R-CNN. The settings from `positive_iou` to
             `clobber_positives` belong to it, and have no effect on the other rules.
-        atss: settings of the rule of this name, as those that follow.
+        atss: settings of the rule of this name; each may only be set with its rule.
         task_aligned: settings of the rule of this name.
         sim_ota: settings of the rule of this name.
         region: settings of the rule of this name.

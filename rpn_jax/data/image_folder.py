@@ -1,8 +1,9 @@
 """Finds image files by the names that annotations give them.
 
 A name is tried as it is written. If no file has it, the same name is tried in the other
-Unicode form, percent-decoded, and with another case or extension. At last a file below
-the folder counts whose path ends as the name does. A file is never chosen of several.
+Unicode form, percent-decoded, and with another case or extension. At last, a file below
+the folder is taken whose path ends as the name does. Where several files fit, none is
+taken.
 """
 
 import functools

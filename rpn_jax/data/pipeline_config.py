@@ -100,7 +100,6 @@ class PipelineConfig:
             "PipelineConfig needs a min_visibility in [0, 1], got "
             f"{self.min_visibility}.",
         )
-
         require(
             self.workers >= 0 and (self.threads is None or self.threads >= 0),
             "PipelineConfig needs threads and workers of at least 0, got "

@@ -20,7 +20,7 @@ def check_even_share(batch_size: int, accumulate: int) -> None:
     per_process = collections.Counter(x.process_index for x in jax.devices())
     if len({*per_process.values()}) > 1:
         raise ValueError(
-            "A run of several processes needs as many devices in each of them, got "
+            "A run of several processes needs the same number of devices in each, got "
             f"{[per_process[number] for number in sorted(per_process)]}."
         )
     devices = jax.device_count()

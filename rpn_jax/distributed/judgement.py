@@ -14,9 +14,12 @@ from collections.abc import Mapping
 # Seconds after which a process that says nothing is lost. JAX gives up 12.5 s after
 # process 0 has become silent, and its message does not say at which step.
 SILENCE = 10.0
-_SHORTEST = 22.0  # seconds that a step, a batch or a pause of a save may always take
-_USUAL_TIMES = 3.0  # they may take so many times the usual ones
-_NUM_MEASURED = 50  # durations whose median is the usual one
+# Seconds that a step, a batch or a pause of a save may always take. In the table of
+# `docs/many_devices.md`, a run with a process that sleeps for ever then ends within
+# 24 to 28 s.
+_SHORTEST = 22.0
+_USUAL_TIMES = 3.0  # steps, batches and pauses may take so many times the usual ones
+_NUM_MEASURED = 50  # number of durations, whose median is the usual one
 
 
 class Phase(enum.StrEnum):

@@ -55,7 +55,7 @@ class Watchdog:
         self._last_words: LastWords | None = None
 
     def begin(self) -> None:
-        """Starts to watch; call it once, after `start`."""
+        """Starts watching; call it once, after `start`."""
         if self._is_on or jax.process_count() == 1:
             return
         self._is_on, self._exchanged = True, time.monotonic()
@@ -65,7 +65,7 @@ class Watchdog:
             threading.Thread(target=loop, daemon=True).start()
 
     def end(self) -> None:
-        """Stops to watch, at the orderly end of a run."""
+        """Stops watching, at the orderly end of a run."""
         self._is_on = False
         self._dismiss()
 
@@ -190,7 +190,7 @@ class Watchdog:
         sys.stderr.write(f"{_line(verdict)}\n")
         sys.stderr.flush()
         if time.monotonic() - self._exchanged < SILENCE:
-            # A thread tells it, because the store may have stopped to answer.
+            # A thread tells it, because the store may not answer any more.
             teller = threading.Thread(target=_tell, args=(verdict,), daemon=True)
             teller.start()
             teller.join(_SECONDS_FOR_OTHERS)

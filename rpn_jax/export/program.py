@@ -80,9 +80,10 @@ def network_program(
         source: where the weights come from, for the description.
 
     Returns:
-        A program from `images`, bytes `[b h w 3]` in RGB with padding at the bottom and
-        on the right, and `image_sizes`, `(height, width)` without the padding, to
-        `boxes`, `scores` and `valid` of `Proposals`. Boxes are in pixels of `images`.
+        A program with two inputs: `images`, bytes `[b h w 3]` in RGB with padding at
+        the bottom and on the right, and `image_sizes`, `(height, width)` without it.
+        Its outputs are `boxes`, `scores` and `valid` of `Proposals`. Boxes are in
+        pixels of `images`.
 
     Raises:
         ValueError: the images are too small for the network or its anchors.

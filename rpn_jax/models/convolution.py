@@ -1,8 +1,9 @@
 """Convolution of channel-last maps, in the form that is fastest on each backend.
 
-XLA's own convolutions are fast on GPUs and TPUs. On CPUs they take 10 to 40 times the
-time of the forms below if the convolution is depthwise, and 4 times for the gradient of
-a dense kernel over a large map. All forms give the same numbers within rounding.
+XLA's own convolutions are fast on GPUs and TPUs, but not on CPUs. There a depthwise
+convolution takes 10 to 40 times the time of the forms below, and the gradient of a
+dense kernel over a large map takes 4 times theirs. All forms give the same numbers
+within rounding.
 """
 
 import functools
@@ -23,9 +24,9 @@ from .depthwise import (
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 # Cells of the result, over all images, that one matmul of a kernel gradient sums over.
-# Smaller bands make thin matmuls; the patches of larger ones leave the cache. On two
-# busy CPU cores, and maps of 64 channels with 44 to 111 million numbers in their
-# patches, bands of 2,048 took up to 1.8 times as long as the best of 512, 2,048 and
+# Smaller bands make thin matmuls; the patches of larger ones leave the cache. It was
+# measured on two busy CPU cores, with 64 channels and 44 to 111 million numbers in the
+# patches. Bands of 2,048 took up to 1.8 times as long as the best of 512, 2,048 and
 # 8,192. XLA's gradient took three times as long or more.
 BAND = 2048
 

@@ -87,9 +87,9 @@ def _upsample(
 ) -> Float[jax.Array, "b _ _ c"]:
     """Repeats every cell in both directions, and crops the map to the size of `fine`.
 
-    This equals torch's `interpolate` with the nearest cell if `fine` has `2 * n` or
-    `2 * n - 1` cells where `coarse` has `n`, which layers of stride 2 ensure. Maps of
-    the same stride, as in MobileNetV3's pyramid, stay as they are.
+    Where `coarse` has `n` cells, `fine` has `2 * n` or `2 * n - 1`, because layers of
+    stride 2 lie between them. Then this equals torch's `interpolate` with the nearest
+    cell. Maps of the same stride, as in MobileNetV3's pyramid, stay as they are.
     """
     if coarse.shape[1:3] == fine.shape[1:3]:
         return coarse

@@ -9,7 +9,7 @@ from jax.core import Tracer
 
 from ..core._typing import Float, PRNGKey
 
-# The numbers that are drawn at once are these, or 4, 16, 64, ... times as many.
+# So many numbers are drawn at once, or 4, 16, 64, ... times as many.
 _FEWEST = 4096
 
 
@@ -44,6 +44,6 @@ def filled(value: float, features: int) -> Float[jax.Array, " c"]:
 
 
 def _depends_on_position_alone(key: PRNGKey) -> bool:
-    """Whether fewer numbers from this key are the first ones of more."""
+    """Whether a key gives the same first numbers, however many are drawn."""
     is_threefry = str(jax.random.key_impl(key)) == "threefry2x32"
     return is_threefry and jax.config.values["jax_threefry_partitionable"]

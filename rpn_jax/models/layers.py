@@ -176,7 +176,7 @@ class Builder(NamedTuple):
 class FrozenBatchNorm(nnx.Module):
     """Batch norm with fixed statistics, scale and bias, none of which is trained.
 
-    Same as `FrozenBatchNorm2d` of torchvision and detectron2.
+    It computes the same as `FrozenBatchNorm2d` of torchvision and detectron2.
 
     Attributes:
         scale: factor of each channel; `weight` in torchvision.

@@ -152,8 +152,8 @@ def mobilenet_v3_large(build: Builder) -> Trunk:
 def _round_to_eight(features: int) -> int:
     """The nearest multiple of 8, at least 8, that is not below 90 % of `features`.
 
-    Same as `_make_divisible` of torchvision, which rounds the hidden channels of
-    squeeze-and-excitation with it.
+    It computes the same as `_make_divisible` of torchvision, which rounds the hidden
+    channels of squeeze-and-excitation with it.
     """
     rounded = max(8, (features + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * features else rounded

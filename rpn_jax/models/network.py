@@ -214,7 +214,7 @@ def _check_levels(anchors: AnchorConfig, name: str, usual: AnchorConfig) -> None
     """
     if anchors.level_strides != usual.level_strides:
         kind = "one level" if len(anchors.strides) == 1 else "a pyramid"
-        fitting = "'vgg16' or 'resnet50_c4'" if len(anchors.strides) == 1 else "a *_fpn"
+        fitting = "vgg16 or a *_c4" if len(anchors.strides) == 1 else "a *_fpn"
         raise ValueError(
             f"The backbone {name!r} has maps with strides {usual.strides}, and the "
             f"anchors are for {kind} with strides {anchors.strides}. Choose {fitting} "

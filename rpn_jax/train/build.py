@@ -83,7 +83,7 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRu
         The model, the settings and the number of steps.
 
     Raises:
-        ValueError: the folder has no run, or the run has no intact checkpoint.
+        ValueError: the folder has no run, or the run has no such intact checkpoint.
 
     >>> load_run("no/such/run")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -98,14 +98,16 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRu
     optimizer = make_optimizer(config.optimizer, schedule, ema=config.ema)
     model = shapes_only(lambda rngs: build_model(config, rngs))
     graphdef, state = state_shapes(model, optimizer, make_mesh())
-    folder = places.best if best else places.checkpoints
-    store = CheckpointStore(folder)
+    checkpoints = places.best if best else places.checkpoints
+    store = CheckpointStore(checkpoints)
     restored = store.restore(state)
     store.close()
     if restored is None:
+        advice = "Continue the run with `rpn-jax train --resume`."
+        if best:
+            advice = "Load the newest one, or train with --eval-every."
         raise ValueError(
-            f"load_run needs an intact checkpoint in {folder}, got none. "
-            "Continue the run with `rpn-jax train --resume`."
+            f"load_run needs an intact checkpoint in {checkpoints}, got none. {advice}"
         )
     params = averaged(restored.state.optimizer, restored.state.params)
     model = nnx.merge(graphdef, params, restored.state.frozen)

@@ -82,7 +82,7 @@ class Window:
         return values
 
     def report(self) -> None:
-        """Logs how long the run waited for images, if it was a tenth of its time."""
+        """Logs how long the run waited for images, if that was over a tenth of it."""
         if self._first_taken is None:
             return
         seconds = time.perf_counter() - self._first_taken

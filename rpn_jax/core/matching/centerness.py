@@ -12,9 +12,9 @@ which the centerness to be learned is 0. The default follows the code, since an
 objectness that learns labels needs negatives. `CenternessConfig(background=False)`
 follows the paper. For both, set `TargetConfig.positive_fraction` to 1.
 
-The code decides the details: a box also gets the anchors that overlap it most, if its
-IoU with them is at least `positive_iou`, and an anchor whose centre is outside its box
-is positive with a centerness of 0. OLN learns box deltas from a second sample, of
+The code decides the details. A box also gets the anchors that overlap it most, if its
+IoU with them is at least `positive_iou`. An anchor whose centre is outside its box is
+positive with a centerness of 0. OLN learns box deltas from a second sample, of
 anchors with an IoU of at least 0.7. Here both losses see the same sample.
 """
 
@@ -30,7 +30,8 @@ from ..rule_configs import CenternessConfig
 from .association import Matches
 from .centers import anchor_centers, depth
 
-# Of the larger distance to an edge, which is above 0 wherever the smaller one is.
+# The larger distance to an edge counts as at least this, so that nothing is divided by
+# 0. It is larger wherever the smaller distance is above 0.
 _SMALLEST = 1e-12
 
 

@@ -30,9 +30,9 @@ from .centers import anchor_centers, depth
 from .claims import positives_of_rows
 from .predicted import Predicted
 
-_FAR_COST = 100_000.0  # of an anchor that is not in the box and in its centre region
-_LARGEST_LOSS = 100.0  # of a score of 0, as binary_cross_entropy of torch has it
-_NO_COST = 1e30  # of an anchor that is no candidate; finite, for `jax_debug_infs`
+_FAR_COST = 100_000.0  # what an anchor outside of the box or of its centre costs more
+_LARGEST_LOSS = 100.0  # what a score of 0 costs, as in torch's binary_cross_entropy
+_NO_COST = 1e30  # what an anchor costs that may not be taken; finite for debug_infs
 _EPSILON = 1e-7  # keeps the logarithm of an IoU of 0 finite
 
 
@@ -120,6 +120,7 @@ def match_sim_ota(
             max_iou=jnp.maximum(jnp.where(is_kept, iou, 0.0), taken.max_iou),
         ), None
 
+    # Made from inputs: under `shard_map`, a scan's state has to vary like its results.
     none = jnp.full(number, jnp.zeros_like(objects[0, 0]))
     no_row = none.astype(jnp.int32)
     taken = _Taken(no_row, no_row, none + _NO_COST, no_row, none)
