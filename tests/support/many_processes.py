@@ -182,7 +182,8 @@ def _work(flags, report, config, devices, changes):
     for change in changes:
         change()
     state = small_run.train(flags, report)
-    np.save(f"{report}.npy", np.reshape(rows, (len(rows), -1)))
+    # A run that was killed after its last step has nothing left to read.
+    np.save(f"{report}.npy", np.reshape(rows, (len(rows), -1 if rows else 0)))
     np.savez(f"{report}.npz", *state)
     finish()
 
