@@ -9,6 +9,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .core._typing import Array, Bool, Float, UInt8
 
+AXIS = "data"  # the only axis of the mesh
+
 
 class TrainBatch(NamedTuple):
     """The arrays of a batch that devices need, under the names of `rpn_jax.data.Batch`.
@@ -39,9 +41,9 @@ def make_mesh() -> Mesh:
     """
     if jax.process_count() > 1:
         devices = sorted(jax.devices(), key=lambda x: (x.process_index, x.id))
-        return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+        return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
     devices = jax.device_count()
-    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def put_batch(batch: Any, mesh: Mesh) -> TrainBatch:
@@ -73,7 +75,7 @@ def put_rows(tree: Any, mesh: Mesh) -> Any:
         tree: arrays of this process.
         mesh: the devices.
     """
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x), tree
     )
@@ -151,7 +153,7 @@ def _shardings(tree: Any, mesh: Mesh) -> Any:
         if not fitting:
             return NamedSharding(mesh, PartitionSpec())
         longest = max(fitting, key=lambda axis: x.shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*[None] * longest, "data"))
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, AXIS))
 
     return jax.tree.map(of_array, tree)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from .core.anchor_config import AnchorConfig
 from .core.anchors import AnchorGrid
@@ -43,7 +43,7 @@ class ImageLabels(NamedTuple):
     anchor: Int[np.ndarray, " p"]
     row: Int[np.ndarray, " p"]
     boxes: Float[np.ndarray, "p 4"]
-    is_ignored: np.ndarray
+    is_ignored: UInt8[np.ndarray, " _"]
     positives: Int[np.ndarray, "o l"]
     ignored: Int[np.ndarray, "o l"]
 

@@ -18,6 +18,7 @@ from .core.proposals import Proposals
 from .core.rpn import compute_proposals
 from .data import GroundTruth, ImageError, ImageSource, PipelineConfig, eval_batches
 from .devices import (
+    AXIS,
     TrainBatch,
     get_rows,
     make_mesh,
@@ -240,8 +241,8 @@ def _propose_on_mesh(
     mapped = jax.shard_map(
         propose,
         mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec("data")),
-        out_specs=PartitionSpec("data"),
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+        out_specs=PartitionSpec(AXIS),
     )
     return mapped(state, batch)
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..atomic_file import replace_file
 from ..core.config import RPNConfig
 from ..data import CategorySplit, ImageSource, PipelineConfig
+from ..data.image_source import all_truths
 from ..distributed import by_first, is_first
 from ..evaluate import ImageProposals, Report, evaluate, write_coco_results
 from ..models import RPN
@@ -126,9 +127,7 @@ def recall_of(
         proposals: the proposals of every image that was decoded, by row.
         split: the categories whose recall is also counted separately.
     """
-    truths = [source.truth(row) for row in range(len(source))]
-    truths += source.left_out
-    report = evaluate(truths, list(proposals.values()), split=split)
+    report = evaluate(all_truths(source), list(proposals.values()), split=split)
     names = unreadable(source, proposals) + [truth.name for truth in source.left_out]
     return report._replace(unreadable=tuple(names))
 

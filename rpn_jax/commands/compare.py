@@ -9,6 +9,7 @@ import tyro
 from tqdm import tqdm
 
 from ..data import GroundTruth, ImageSource
+from ..data.image_source import all_truths
 from ..evaluate import Difference, compare_recall, find_objects
 from ..evaluate.compared_recall import difference_table
 from ..label import label_images
@@ -29,7 +30,7 @@ from .compared_objects import (
     summarize,
     write_objects,
 )
-from .compared_pairs import Pair, common_source, evaluated_truths, pairs_of
+from .compared_pairs import Pair, common_source, pairs_of
 from .compared_pictures import draw_changed
 from .evaluated_data import open_evaluated
 
@@ -104,7 +105,7 @@ def _sources(options: CompareConfig, pairs: Sequence[Pair]) -> list[ImageSource]
 
 def _compare(pair: Pair, source: ImageSource, options: CompareConfig) -> Compared:
     """Runs both networks on the same images."""
-    truths = evaluated_truths(source)
+    truths = all_truths(source)
     a, b = (
         _side(
             load_run(path, best=options.best),

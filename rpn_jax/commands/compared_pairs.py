@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data import GroundTruth, ImageSource
+from ..data.image_source import all_truths
 from ..train import ResolvedConfig, open_sources, read_config
 from ..train.run_folder import RunFolder
 
@@ -67,11 +68,6 @@ def common_source(pair: Pair) -> ImageSource:
     return of_a
 
 
-def evaluated_truths(source: ImageSource) -> list[GroundTruth]:
-    """The ground truth of all images, those that cannot be opened last."""
-    return [source.truth(row) for row in range(len(source))] + list(source.left_out)
-
-
 def _runs_in(folder: str) -> list[pathlib.Path]:
     """The run in a folder, or the runs of its seeds."""
     path = pathlib.Path(folder)
@@ -93,7 +89,7 @@ def _runs_in(folder: str) -> list[pathlib.Path]:
 
 def _are_equal(a: ImageSource, b: ImageSource) -> bool:
     """Whether two sources have the same images with the same boxes."""
-    of_a, of_b = evaluated_truths(a), evaluated_truths(b)
+    of_a, of_b = all_truths(a), all_truths(b)
     return len(of_a) == len(of_b) and all(map(_is_same, of_a, of_b))
 
 

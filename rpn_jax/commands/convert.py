@@ -99,7 +99,8 @@ def _counts(checkpoint: Checkpoint, options: ConvertConfig, base: str) -> str:
     """How many tensors of the file were written and left out."""
     lost = dropped(checkpoint, options.system)
     left_out = (*checkpoint.left_out, *(checkpoint.names[name] for name in lost))
-    examples = f" ({', '.join(left_out[:3])}, ...)" if left_out else ""
+    more = ", ..." if len(left_out) > 3 else ""
+    examples = f" ({', '.join(left_out[:3])}{more})" if left_out else ""
     return (
         f"Wrote {len(checkpoint.tensors) - len(lost)} tensors of {checkpoint.system}"
         f"{base} to {options.target} under the names of {options.system}; "

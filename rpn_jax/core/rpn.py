@@ -82,6 +82,10 @@ def compute_losses(
     Returns:
         The losses, and counts to log.
 
+    Raises:
+        ValueError: the maps do not have the shapes of the anchors, or `config` needs
+            `image_sizes` and got none.
+
     >>> from flax import nnx
     >>> from rpn_jax import AnchorConfig, RPNHead, make_anchors
     >>> def losses_of(key):
@@ -143,6 +147,9 @@ def compute_proposals(
 
     Returns:
         A fixed number of boxes per image, and which of them are proposals.
+
+    Raises:
+        ValueError: the head predicts for another number of anchors.
 
     >>> from flax import nnx
     >>> from rpn_jax import AnchorConfig, RPNHead, make_anchors

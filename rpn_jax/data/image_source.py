@@ -167,6 +167,15 @@ def open_from(
     return ImageSource.open_image(source, row, least)
 
 
+def all_truths(source: ImageSource) -> list[GroundTruth]:
+    """The annotations of all images; those that cannot be opened come last.
+
+    Args:
+        source: a data set that is not endless.
+    """
+    return [source.truth(row) for row in range(len(source))] + list(source.left_out)
+
+
 def is_endless(source: ImageSource) -> bool:
     """Whether a source has an image for every row, so that no epoch ends.
 

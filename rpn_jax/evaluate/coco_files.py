@@ -68,7 +68,7 @@ def read_coco_results(path: str | os.PathLike[str]) -> list[ImageProposals]:
             x, y, width, height = map(float, row["bbox"])
             box = [x, y, x + width, y + height, float(row["score"])]
             found.setdefault(int(row["image_id"]), []).append(box)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(
             "read_coco_results needs a JSON list of objects with image_id, bbox and "
             f"score, got {path}, which fails with {error!r}."

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..core._typing import Float, Int
 from ..data import ImageError, ImageSource
-from ..data.image_source import GroundTruth
+from ..data.image_source import GroundTruth, all_truths
 from ..evaluate import ImageProposals
 from ..evaluate.overlaps import proposals_in_order
 from ..evaluate.recall_report import COCO_SIZES, CURVE_LIMITS
@@ -64,8 +64,7 @@ def make_gallery(source: ImageSource, runs: Sequence[RunProposals]) -> Gallery:
     >>> gallery.num_images, gallery.content["numImages"]
     (0, 2)
     """
-    truths = [source.truth(row) for row in range(len(source))]
-    truths += source.left_out
+    truths = all_truths(source)
     finders = [
         find_finders(truths, proposals_in_order(truths, run.proposals)) for run in runs
     ]

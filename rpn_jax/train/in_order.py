@@ -26,9 +26,9 @@ from ..core.loss_terms import (
 )
 from ..core.rpn import TrainOutput
 from ..core.targets import share
-from ..devices import TrainBatch
+from ..devices import AXIS, TrainBatch
 from .gradients import Logged, Outputs
-from .tree_sum import AXIS, sum_in_order, sum_of_devices
+from .tree_sum import sum_in_order, sum_of_devices
 
 
 class Counts(NamedTuple):

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ..core._typing import Int
-
-AXIS = "data"  # the axis of `rpn_jax.devices.make_mesh`
+from ..devices import AXIS
 
 
 def sum_in_order(

@@ -375,6 +375,7 @@ def test_a_results_file_without_proposals_is_an_empty_list(tmp_path):
         '[{"image_id": 1, "bbox": [1, 2], "score": 1}]',
         '[{"image_id": 1, "bbox": [1, 2, 3, "x"], "score": 1}]',
         '[{"image_id": 1, "bbox": [1, 2, 3, NaN], "score": 1}]',
+        '[{"image_id": Infinity, "bbox": [1, 2, 3, 4], "score": 1}]',
     ],
 )
 def test_a_file_that_holds_no_results_is_an_error(tmp_path, text):

@@ -130,7 +130,9 @@ def test_the_counts_that_convert_says_are_those_of_the_file(tmp_path, capsys):
     source = write_archive(tmp_path / "model.pth", TINY | unused)
     said = convert(capsys, source, tmp_path / "ours.npz")
     assert f"Wrote {len(TINY)} tensors of torchvision" in said
-    assert "; 2 were left out (roi_heads.box_head.fc6.weight, roi_heads.sparse" in said
+    assert (
+        "; 2 were left out (roi_heads.box_head.fc6.weight, roi_heads.sparse)." in said
+    )
     assert "Counters of batch norms, which nothing uses: 1." in said
     assert "Left out 1 tensor because it is sparse: roi_heads.sparse." in said
     # The name of the system lies beside the weights and is none of them.
