@@ -4,6 +4,7 @@
 
     python benchmarks/tpu_compile.py              # v5e, 800 x 1344, 8 images, 100 boxes
     python benchmarks/tpu_compile.py --boxes 20 --json                      # see --help
+    python benchmarks/tpu_compile.py train --topology v5e:16x16  # a training step
 
 These programs are compiled:
 
@@ -21,18 +22,18 @@ Each is compiled for one chip with all images, and for several chips that share 
 The table has the bytes that a chip needs, as the compiler counts them, and the largest
 stored array that is not a feature map. It counts collectives, and separately those in
 loops, because such a loop waits for all chips in each iteration.
+`benchmarks/tpu_training.py` describes `train`.
 """
 
 import argparse
-import collections
 import dataclasses
 import functools
 import json
 import math
 import os
-import re
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 # libtpu and JAX read these when they start: compile for a TPU, run on the CPU.
@@ -44,9 +45,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tpu_training
 from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tpu_hlo import count_collectives, largest_array
 
 import rpn_jax
 from rpn_jax import presets
@@ -74,14 +77,6 @@ TITLES = (
     *("program", "chips", "arguments MiB", "results MiB", "temporaries MiB"),
     *("largest array", "collectives", "in loops", "seconds"),
 )
-
-# Compiled HLO has one computation per block and one instruction per line.
-COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\) -> .*\{$")
-INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?) ([a-z][\w-]*)\(")
-ARRAY = re.compile(r"\b[a-z]+\d*\w*\[([\d,]*)\]")
-CALLEE = re.compile(r"(calls|to_apply|body|condition)=%?([\w.-]+)")
-BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -257,50 +252,6 @@ def _step(name: str, sizes: Sizes, key: Any, truth: Any) -> Program:
     return Program(run, (params, key), (features, truth))
 
 
-def largest_array(text: str, *, without: int) -> tuple[int, ...]:
-    """Dimensions of the largest array in a compiled program's memory.
-
-    Args:
-        text: the program as HLO text.
-        without: arrays with a dimension of this size are not considered.
-    """
-    computations = _computations(text)
-    fused = {
-        callee
-        for lines in computations.values()
-        for line in lines
-        for kind, callee in CALLEE.findall(line)
-        if kind == "calls" and " fusion(" in line
-    }
-    shapes = [
-        tuple(int(size) for size in dimensions.split(",") if size)
-        for name, lines in computations.items()
-        if name not in fused
-        for line in lines
-        if (instruction := INSTRUCTION.match(line))
-        for dimensions in ARRAY.findall(instruction[1])
-    ]
-    return max((shape for shape in shapes if without not in shape), key=math.prod)
-
-
-def count_collectives(text: str) -> tuple[int, collections.Counter[str]]:
-    """Counts the collectives in loops, and each collective in the whole program.
-
-    Args:
-        text: the program as HLO text.
-    """
-    computations = _computations(text)
-    looping = [
-        callee
-        for lines in computations.values()
-        for line in lines
-        for kind, callee in CALLEE.findall(line)
-        if kind in ("body", "condition")
-    ]
-    in_loops = _collectives(_reachable(computations, looping), computations)
-    return in_loops.total(), _collectives(computations, computations)
-
-
 def _head(
     sizes: Sizes, config: rpn_jax.RPNConfig
 ) -> rpn_jax.RPNHead | rpn_jax.CascadeHead:
@@ -352,42 +303,6 @@ def _place(sharding: NamedSharding, leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _computations(text: str) -> dict[str, list[str]]:
-    found, lines = {}, []
-    for line in text.splitlines():
-        if header := COMPUTATION.match(line):
-            lines = found.setdefault(header[1], [])
-        else:
-            lines.append(line)
-    return found
-
-
-def _reachable(computations: dict[str, list[str]], roots: Iterable[str]) -> set[str]:
-    seen, pending = set(), list(roots)
-    while pending:
-        name = pending.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        for line in computations.get(name, []):
-            pending += [callee for _, callee in CALLEE.findall(line)]
-            for names in BRANCHES.findall(line):
-                pending += [branch.strip(" %") for branch in names.split(",")]
-    return seen
-
-
-def _collectives(
-    names: Iterable[str], computations: dict[str, list[str]]
-) -> collections.Counter[str]:
-    operations = [
-        instruction[2].removesuffix("-start")
-        for name in names
-        for line in computations.get(name, [])
-        if (instruction := INSTRUCTION.match(line))
-    ]
-    return collections.Counter(name for name in operations if name in COLLECTIVES)
-
-
 def _row(report: Report) -> str:
     sizes = (report.argument_bytes, report.output_bytes, report.temp_bytes)
     cells = [
@@ -404,6 +319,9 @@ def _row(report: Report) -> str:
 
 def main() -> None:
     """Prints a table, or JSON lines."""
+    if sys.argv[1:2] == ["train"]:
+        tpu_training.main(sys.argv[2:])
+        return
     default = Sizes()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

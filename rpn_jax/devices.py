@@ -106,6 +106,24 @@ def put_copies(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
+def part_shardings(tree: Any, mesh: Mesh) -> Any:
+    """The shardings of the arrays that `put_parts` returns.
+
+    Args:
+        tree: the arrays, or their shapes.
+        mesh: the devices.
+    """
+
+    def of_array(x: Any) -> NamedSharding:
+        fitting = [axis for axis, n in enumerate(x.shape) if n and n % mesh.size == 0]
+        if not fitting:
+            return NamedSharding(mesh, PartitionSpec())
+        longest = max(fitting, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, AXIS))
+
+    return jax.tree.map(of_array, tree)
+
+
 def put_parts(tree: Any, mesh: Mesh) -> Any:
     """Spreads arrays that all processes have over the devices.
 
@@ -115,7 +133,7 @@ def put_parts(tree: Any, mesh: Mesh) -> Any:
             every device.
         mesh: the devices.
     """
-    return jax.device_put(tree, _shardings(tree, mesh))
+    return jax.device_put(tree, part_shardings(tree, mesh))
 
 
 def keep_parts(tree: Any, mesh: Mesh) -> Any:
@@ -125,7 +143,7 @@ def keep_parts(tree: Any, mesh: Mesh) -> Any:
         tree: the arrays.
         mesh: the devices.
     """
-    return jax.lax.with_sharding_constraint(tree, _shardings(tree, mesh))
+    return jax.lax.with_sharding_constraint(tree, part_shardings(tree, mesh))
 
 
 def join_parts(tree: Any) -> Any:
@@ -145,17 +163,6 @@ def local_copy(tree: Any) -> Any:
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
-
-
-def _shardings(tree: Any, mesh: Mesh) -> Any:
-    def of_array(x: Any) -> NamedSharding:
-        fitting = [axis for axis, n in enumerate(x.shape) if n and n % mesh.size == 0]
-        if not fitting:
-            return NamedSharding(mesh, PartitionSpec())
-        longest = max(fitting, key=lambda axis: x.shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*[None] * longest, AXIS))
-
-    return jax.tree.map(of_array, tree)
 
 
 @functools.partial(jax.jit, static_argnames="sharding")

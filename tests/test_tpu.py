@@ -47,6 +47,32 @@ def test_a_stored_matrix_would_be_seen():
     assert math.prod(report["largest"]) == ANCHORS * BOXES
 
 
+PROGRAM = """
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(f32[] %x, f32[] %y)
+}
+%turn (state: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %gathered = (bf16[1,4]{1,0}, bf16[8,4]{1,0}) all-gather-start(bf16[1,4] %row), \
+replica_groups=[2,8]<=[16], dimensions={0}
+}
+ENTRY %main (x: f32[3,5]) -> f32[3,5] {
+  %both = (f32[3,5]{1,0:T(8,128)}, f32[]) all-reduce(f32[3,5] %x, f32[] %l), \
+replica_groups={{0,1,2,3}}, to_apply=%add
+  %one = f32[] all-reduce(f32[] %l), replica_groups=mesh['data'=16] {'data'}
+  %loop = (s32[], bf16[8,4]) while(%start), condition=%stop, body=%turn
+}
+"""
+
+
+def test_collectives_are_read_with_their_bytes_and_loops(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    read = importlib.import_module("tpu_hlo").read_collectives
+    gathered, reduced, one = read(PROGRAM)
+    assert gathered == ("all-gather", 2 * 8 * 4, 8, True, ((8, 4),))
+    assert reduced == ("all-reduce", 4 * 15 + 4, 4, False, ((3, 5), ()))
+    assert one == ("all-reduce", 4, 16, False, ((),))
+
+
 def test_suppression_on_several_chips_needs_no_message_between_them():
     lines = run_script("nms.py", "--tpu").splitlines()
     reports = [json.loads(line) for line in lines]
