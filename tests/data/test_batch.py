@@ -1,7 +1,9 @@
 """The contents of a batch: sizes, boxes and masks."""
 
 import dataclasses
+import itertools
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -96,6 +98,43 @@ def test_shapes_that_save_little_are_not_worth_a_compilation():
     assert bucket_shapes(FakeSource(one_in_a_hundred), PLAIN) == ((32, 64),)
     half = [(30, 60)] * 50 + [(40, 60)] * 50
     assert bucket_shapes(FakeSource(half), PLAIN) == ((32, 48), (32, 64))
+
+
+def test_the_shapes_are_the_cheapest_of_all_divisions():
+    rng = np.random.default_rng(0)
+    config = PipelineConfig(min_side=100, max_side=100, size_multiple=1, max_buckets=4)
+    for _ in range(5):
+        short = rng.choice(np.arange(20, 100), 8, replace=False).tolist()
+        sizes = [(s, 100) if i % 2 else (100, s) for i, s in enumerate(short)]
+        sizes.sort(key=lambda size: size[0] / size[1])
+
+        def parts(cuts, sizes=sizes):
+            ends = [0, *cuts, len(sizes)]
+            return [sizes[a:b] for a, b in itertools.pairwise(ends)]
+
+        def cost(cuts, sizes=sizes):
+            pixels = sum(math.prod(np.max(x, 0)) * len(x) for x in parts(cuts))
+            whole = math.prod(np.max(sizes, 0)) * len(sizes)
+            return pixels + 0.05 * whole * len(cuts)
+
+        options = [x for n in range(4) for x in itertools.combinations(range(1, 8), n)]
+        shapes = [np.max(x, 0).tolist() for x in parts(min(options, key=cost))]
+        used = [
+            min((x for x in shapes if np.all(np.array(size) <= x)), key=math.prod)
+            for size in sizes
+        ]
+        assert bucket_shapes(FakeSource(sizes), config) == tuple(
+            sorted({(height, width) for height, width in used})
+        )
+
+
+def test_a_large_number_of_shapes_is_searched_at_once():
+    source = FakeSource([(height, 100) for height in range(20, 44)])
+    few, many = (
+        PipelineConfig(min_side=100, max_side=100, size_multiple=1, max_buckets=number)
+        for number in (6, 24)
+    )
+    assert bucket_shapes(source, many) == bucket_shapes(source, few)
 
 
 def test_one_shape_can_be_asked_for():
