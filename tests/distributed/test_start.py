@@ -57,7 +57,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_numbers_that_fit(devices)
 
 def test_processes_with_different_numbers_of_devices_are_refused(devices):
     devices(0, 0, 1)
-    with pytest.raises(ValueError, match=r"in each of them, got \[2, 1\]"):
+    with pytest.raises(ValueError, match=r"in each, got \[2, 1\]"):
         check_even_share(6, 1)
 
 
