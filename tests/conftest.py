@@ -24,8 +24,9 @@ if not os.environ.get("RPN_JAX_TEST_OPTIMIZED"):  # JAX reads it with the first 
     flags = [os.environ.get("XLA_FLAGS", ""), *FAST_TO_COMPILE]
     os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 
-# To note for every operation where in the source it comes from takes a tenth of JAX's
-# time, and no test reads it. Processes that tests start read the variable.
+# To note for every operation where in the source it comes from takes time, up to a
+# tenth in measurements that vary as much. No test reads it. Processes that tests start
+# read the variable.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
