@@ -53,9 +53,9 @@ from rpn_jax.train import (
     build_model,
     make_optimizer,
     make_schedule,
-    make_train_step,
     resolve,
 )
+from rpn_jax.train.programs import keyed_step
 from rpn_jax.train.step import state_shapes
 from rpn_jax.train.train_config import ResolvedConfig
 
@@ -138,17 +138,7 @@ def compile_step(
             part_shardings(state, mesh),
         )
 
-    def step(key: Any, state: Any, batch: Any) -> Any:
-        return make_train_step(
-            graphdef,
-            optimizer,
-            key,
-            config=config.rpn,
-            accumulate=config.accumulate,
-            mesh=mesh if config.shard_parameters else None,
-            deterministic=mesh if config.deterministic else None,
-        )(state, batch)
-
+    step = keyed_step(graphdef, optimizer, config, mesh)
     key = jax.eval_shape(lambda: jax.random.key(0))
     everywhere = NamedSharding(mesh, PartitionSpec())
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=everywhere)

@@ -81,7 +81,7 @@ class Programs:
         words = jax.random.key_data(jax.random.key(config.seed))
         key = jax.random.wrap_key_data(put_copies(words, mesh))
         settings = dataclasses.replace(config, seed=0, out="", resume=False)
-        step = _keyed_step(graphdef, optimizer, config, mesh)
+        step = keyed_step(graphdef, optimizer, config, mesh)
         programs: dict[tuple[int, ...], Program] = {}
         with progress.compiling():
             for shape in bucket_shapes(source, config.pipeline):
@@ -97,13 +97,20 @@ class Programs:
         return programs
 
 
-def _keyed_step(
+def keyed_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     config: ResolvedConfig,
     mesh: Mesh,
 ) -> KeyedStep:
-    """The step as a function of a key, a state and a batch."""
+    """The step as a function of a key, a state and a batch.
+
+    Args:
+        graphdef: the definition of the model.
+        optimizer: from `make_optimizer`.
+        config: the settings of the run.
+        mesh: the devices.
+    """
 
     def step(
         key: PRNGKey, state: TrainState, batch: TrainBatch
