@@ -21,6 +21,8 @@ config = rpn_jax.RPNConfig(
 )
 shapes = [(8, 10), (4, 5)]
 anchors = rpn_jax.make_anchors(config.anchors, shapes)
+rules = rpn_jax.AnchorConfig(sizes=(16,), strides=(8,), aspect_ratios=(1.0,))
+one_level = rpn_jax.make_anchors(rules, shapes[:1])
 rng = np.random.default_rng(0)
 corners = rng.uniform(0, 50, (8, 5, 2))
 boxes = np.concatenate([corners, corners + rng.uniform(4, 40, (8, 5, 2))], 2)
@@ -32,7 +34,7 @@ key = jax.random.key(7)
 # What runs without regions also runs with them. The losses below have none.
 regions = dataclasses.replace(config.targets, ignore_iof=0.5)
 
-def assign(index, boxes, valid, anchors=anchors):
+def assign(index, boxes, valid, anchors=one_level):
     def one(index, boxes, valid):
         of_image = jax.random.fold_in(key, index)
         ignore = jnp.arange(5) == 1
@@ -57,15 +59,12 @@ shards = jax.tree.map(by_image, whole)
 by_device = functools.partial(
     jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P("data")
 )
-of_boxes = functools.partial(assign, anchors=anchors.boxes)
-for form in (assign, of_boxes):
-    expected = jax.jit(form)(*whole)
-    assert (np.asarray(expected.labels) == 1).sum() > 8
+of_boxes = functools.partial(assign, anchors=one_level.boxes)
+expected = jax.jit(assign)(*whole)
+assert (np.asarray(expected.labels) == 1).sum() > 8
+for form in (assign, by_device(assign), of_boxes):
     assert_equal(jax.jit(form)(*shards), expected)
-    if form is assign:
-        assert_equal(jax.jit(by_device(form))(*shards), expected)
-    else:  # each device would run the program of one, so that tracing says enough
-        jax.eval_shape(by_device(form), *shards)
+jax.eval_shape(by_device(of_boxes), *shards)  # each device runs the program of one
 
 limits = rpn_jax.ProposalConfig(pre_nms_top_k=60, post_nms_top_k=40)
 def propose(output):
@@ -86,9 +85,8 @@ def assert_losses_equal(head, loss):
 assert_losses_equal(head, loss)
 
 # A cascade matches anchors that each image has moved in its own way.
-rules = rpn_jax.AnchorConfig(sizes=(16,), strides=(8,), aspect_ratios=(1.0,))
 config = dataclasses.replace(config, anchors=rules, head="cascade")
-anchors, features = rpn_jax.make_anchors(rules, shapes[:1]), features[:1]
+anchors, features = one_level, features[:1]
 head = rpn_jax.CascadeHead(6, rules, rngs=nnx.Rngs(0))
 assert_losses_equal(head, loss)
 def predict(*features):
