@@ -106,12 +106,10 @@ def test_losses_match_oracle(name, num_logits):
     assert_losses_match_oracle(losses, output, targets, anchors, config)
 
 
-@pytest.mark.parametrize("name", ["paper", "ciou"])
-def test_an_eager_call_matches_oracle(name):
+def test_an_eager_call_matches_oracle():
     output, targets, anchors = batch()
-    losses = loss_of(name)(output, targets, anchors=anchors)
-    config = CONFIGS[name]
-    assert_losses_match_oracle(losses, output, targets, anchors, config)
+    losses = loss_of("ciou")(output, targets, anchors=anchors)
+    assert_losses_match_oracle(losses, output, targets, anchors, CONFIGS["ciou"])
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,11 @@ def run(head, key, features, boxes, valid, image_index=None, *, config=CONFIG):
     )
 
 
+def grid_of(features):
+    """The anchors of the first levels, as many as there are maps."""
+    return rpn_jax.AnchorGrid(GRID.levels[: len(features)])
+
+
 @functools.cache
 def value_and_gradients(config):
     """Compiled: the result of `compute_losses`, and gradients of the total."""
@@ -58,8 +63,8 @@ def value_and_gradients(config):
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     def total(head, features):
-        key = jax.random.key(0)
-        out = compute_losses(head, key, features, GRID, BOXES, VALID, config=config)
+        key, grid = jax.random.key(0), grid_of(features)
+        out = compute_losses(head, key, features, grid, BOXES, VALID, config=config)
         return out.losses.total, (out.losses, out.metrics)
 
     return total
@@ -67,28 +72,29 @@ def value_and_gradients(config):
 
 def losses_of_parts(head, key, features, config=CONFIG):
     """Dense: targets of every anchor, predictions at every anchor."""
+    grid = grid_of(features)
 
     def assign(index, boxes, valid):
         key_of_image = jax.random.fold_in(key, index)
         return rpn_jax.assign_targets(
-            key_of_image, GRID, boxes, valid, config=config.targets
+            key_of_image, grid, boxes, valid, config=config.targets
         )
 
     targets = jax.vmap(assign)(jnp.arange(3), BOXES, VALID)
     output = head(features)
-    losses = rpn_jax.rpn_loss(output, targets, anchors=GRID, config=config.losses)
+    losses = rpn_jax.rpn_loss(output, targets, anchors=grid, config=config.losses)
     return losses, rpn_metrics(output, targets)
 
 
 @pytest.mark.parametrize(
-    "rules",
-    [{}, {"box_loss": "ciou"}, {"objectness": "iou"}],
+    ("rules", "num_levels"),
+    [({}, 2), ({"box_loss": "ciou"}, 1), ({"objectness": "iou"}, 1)],
     ids=["smooth_l1", "ciou", "quality"],
 )
-def test_it_equals_its_parts_in_value_and_gradient(rules):
+def test_it_equals_its_parts_in_value_and_gradient(rules, num_levels):
     losses = dataclasses.replace(CONFIG.losses, **rules)
     config = dataclasses.replace(CONFIG, losses=losses)
-    key = jax.random.key(0)
+    key, features = jax.random.key(0), FEATURES[:num_levels]
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
@@ -96,8 +102,8 @@ def test_it_equals_its_parts_in_value_and_gradient(rules):
         losses, metrics = losses_of_parts(head, key, features, config)
         return losses.total, (losses, metrics)
 
-    (_, actual), gradients = value_and_gradients(config)(HEAD, FEATURES)
-    (_, expected), dense_gradients = dense(HEAD, FEATURES)
+    (_, actual), gradients = value_and_gradients(config)(HEAD, features)
+    (_, expected), dense_gradients = dense(HEAD, features)
     chex.assert_trees_all_close(actual, expected, rtol=1e-5)
     assert actual[1].num_positive > 0
     for a, b in zip(*map(jax.tree.leaves, (gradients, dense_gradients)), strict=True):
@@ -181,7 +187,9 @@ def test_proposals_of_a_batch_follow_the_limits_asked_for(training):
     actual = jax.tree.map(np.asarray, propose(HEAD, FEATURES))
     rules = limits.for_training() if training else limits
     output = jax.jit(lambda head, features: head(features))(HEAD, FEATURES)
-    expected = rpn_jax.propose(output, GRID, sizes, config=rules)
+    expected = jax.jit(rpn_jax.propose, static_argnames=("anchors", "config"))(
+        output, anchors=GRID, image_size=sizes, config=rules
+    )
     chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert actual.boxes.shape == (3, 11 if training else 7, 4)
     assert actual.valid.all()

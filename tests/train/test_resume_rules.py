@@ -14,6 +14,7 @@ from rpn_jax.data import PipelineConfig
 from rpn_jax.train import Run, TrainConfig
 from rpn_jax.train import build as build_module
 from rpn_jax.train import run as run_module
+from rpn_jax.train.programs import Programs
 
 RULES = dataclasses.replace(
     small_rpn.RULES,
@@ -43,9 +44,9 @@ def config(tmp_path, monkeypatch):
     )
 
 
-def finish(config):
+def finish(config, programs):
     """The losses of the steps that are made, and the run."""
-    run = Run(config)
+    run = Run(config, programs)
     losses = [progress.metrics["loss"] for progress in run.steps()]
     run.close()
     return losses, run
@@ -56,11 +57,12 @@ def assert_same_weights(model, other):
 
 
 def test_other_rules_are_resumed_and_evaluated(config, monkeypatch):
-    losses, run = finish(config)
+    programs = Programs()
+    losses, run = finish(config, programs)
     with pytest.raises(ValueError, match=r"rpn\.targets\.assigner was atss"):
         Run(dataclasses.replace(config, resume=True, rpn=small_rpn.RULES))
     shutil.rmtree(run.folder.checkpoints / "3")
-    again, resumed = finish(dataclasses.replace(config, resume=True))
+    again, resumed = finish(dataclasses.replace(config, resume=True), programs)
     assert again == losses[2:]
     assert_same_weights(resumed.model, run.model)
     # `evaluate` has no flags for the rules, so that the run alone decides them.

@@ -233,7 +233,8 @@ def test_the_level_of_a_box_depends_on_sides_with_the_last_pixel():
         pixel_offset=1,
     )
     grid = rpn_jax.make_anchors(config, [(4, 4), (2, 2)])
-    matches = match_anchors(grid, [[16, 16, 37, 37]], [True], config=rules)
+    match = jax.jit(functools.partial(match_anchors, grid, config=rules))
+    matches = match(np.float32([[16, 16, 37, 37]]), np.array([True]))
     assert np.flatnonzero(matches.labels == 1).tolist() == [5]
 
 
