@@ -35,7 +35,7 @@ class Runner:
         out = ["--out", str(self.folder / name)]
         report = self.folder / "report.txt"
         arguments = ([*FLAGS, *out, *flags], str(report))
-        process = self.context.Process(target=small_run.train, args=arguments)
+        process = self.context.Process(target=small_run.train_quickly, args=arguments)
         process.start()
         return process, report
 
