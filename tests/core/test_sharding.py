@@ -66,14 +66,6 @@ for form in (assign, by_device(assign), of_boxes):
     assert_equal(jax.jit(form)(*shards), expected)
 jax.eval_shape(by_device(of_boxes), *shards)  # each device runs the program of one
 
-limits = rpn_jax.ProposalConfig(pre_nms_top_k=60, post_nms_top_k=40)
-def propose(output):
-    return rpn_jax.propose(output, anchors, (64, 80), config=limits)
-
-output = head(features)
-expected = jax.jit(propose)(output)
-assert_equal(jax.jit(propose)(jax.tree.map(by_image, output)), expected)
-
 close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
 def assert_losses_equal(head, loss):
     run = jax.jit(jax.value_and_grad(loss))
@@ -93,8 +85,9 @@ def predict(*features):
     return rpn_jax.compute_proposals(
         head, features, anchors, jnp.full((len(features[0]), 2), 64.0), config=config
     )
-mapped = by_device(predict)
-jax.tree.map(close, jax.jit(mapped)(*features), jax.jit(predict)(*features))
+maps = jax.tree.map(by_image, features)
+forms = jax.jit(by_device(predict)), jax.jit(predict)
+jax.tree.map(close, *(form(*maps) for form in forms))
 print("equal")
 """
 

@@ -7,7 +7,7 @@ import pytest
 
 import rpn_jax
 from rpn_jax import presets
-from rpn_jax.models import BACKBONES
+from rpn_jax.models import BACKBONES, default_anchors
 from rpn_jax.models.shapes_only import shapes_only
 from rpn_jax.train import TrainConfig, build_model, resolve
 from rpn_jax.train.train_config import BackboneName, Preset
@@ -50,8 +50,6 @@ def test_a_cascade_is_built_where_the_rules_say_so():
 
 @pytest.mark.parametrize("backbone", get_args(BackboneName))
 def test_the_rules_chosen_for_a_backbone_fit_its_maps(backbone):
-    config = resolve(TrainConfig(data="a.json", backbone=backbone))
-    model = shapes_only(lambda rngs: build_model(config, rngs))
-    shapes = model.feature_shapes((64, 96))
-    strides = config.rpn.anchors.level_strides
-    assert shapes == [(-(-64 // y), -(-96 // x)) for y, x in strides]
+    rules = resolve(TrainConfig(data="a.json", backbone=backbone)).rpn
+    # That the maps have these strides is tested with the networks.
+    assert rules.anchors.strides == default_anchors(backbone).strides
