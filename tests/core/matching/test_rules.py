@@ -234,7 +234,7 @@ def test_the_level_of_a_box_depends_on_sides_with_the_last_pixel():
     )
     grid = rpn_jax.make_anchors(config, [(4, 4), (2, 2)])
     match = jax.jit(functools.partial(match_anchors, grid, config=rules))
-    matches = match(np.float32([[16, 16, 37, 37]]), np.array([True]))
+    matches = match(np.array([[16, 16, 37, 37]], np.float32), np.array([True]))
     assert np.flatnonzero(matches.labels == 1).tolist() == [5]
 
 
