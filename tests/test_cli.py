@@ -68,8 +68,8 @@ def trained(coco, tmp_path_factory):
     """A run of four steps, in which no program gives a number that is not finite."""
     out = tmp_path_factory.mktemp("runs") / "run"
     flags = ["--data", str(coco), "--backbone", "tiny_fpn", "--out", str(out)]
+    flags += ["--fpn-features", "8"]
     numbers = ["--steps", "4", "--log-every", "2", "--batch-size", "2"]
-    numbers += ["--fpn-features", "8"]
     with jax.debug_nans(True), jax.debug_infs(True):
         assert cli.main(["train", *flags, *numbers, *SMALL]) == 0
     return out

@@ -85,9 +85,10 @@ def predict(*features):
     return rpn_jax.compute_proposals(
         head, features, anchors, jnp.full((len(features[0]), 2), 64.0), config=config
     )
-maps = jax.tree.map(by_image, features)
-forms = jax.jit(by_device(predict)), jax.jit(predict)
-jax.tree.map(close, *(form(*maps) for form in forms))
+expected = jax.jit(predict)(*features)
+for form in (predict, by_device(predict)):
+    sharded = jax.jit(form)(*jax.tree.map(by_image, features))
+    jax.tree.map(close, sharded, expected)
 print("equal")
 """
 
