@@ -92,7 +92,8 @@ def test_a_rule_that_reads_predictions_reads_those_of_the_second_stage():
     def both(head, features):
         return [form(head, features, config)[1] for form in (run, losses_of_parts)]
 
-    check_values(*both(HEAD, FEATURES))
+    # Large enough that the labels would be others by the first stage's predictions.
+    check_values(*both(HEAD, [3 * x for x in FEATURES]))
 
 
 def test_losses_equal_their_parts_in_value_and_gradient():
