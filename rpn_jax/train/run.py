@@ -186,8 +186,7 @@ class Run:
                 progress.read()
                 made = yield self._wanted(programs, batch)
                 assert made is not None
-                # Metrics stay on the device, so that the host does not wait for each
-                # step.
+                # Metrics stay on the device, so that the host waits for no step.
                 self._state, metrics = made
                 window.add(metrics)
                 if jax.process_count() > 1:

@@ -35,6 +35,10 @@ BackboneName = Literal[
     "resnet101_c4",
     "vgg16",
 ]
+_ABOVE_ZERO = (
+    *("batch_size", "accumulate", "log_every", "max_skipped", "seeds", "steps"),
+    *("epochs", "checkpoint_every", "eval_every", "patience", "lr"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,20 +178,8 @@ class TrainConfig:
     rpn: RPNConfig | None = None
 
     def __post_init__(self) -> None:
-        counts = {
-            "batch_size": self.batch_size,
-            "accumulate": self.accumulate,
-            "log_every": self.log_every,
-            "max_skipped": self.max_skipped,
-            "seeds": self.seeds,
-            "steps": self.steps,
-            "epochs": self.epochs,
-            "checkpoint_every": self.checkpoint_every,
-            "eval_every": self.eval_every,
-            "patience": self.patience,
-            "lr": self.lr,
-        }
-        wrong = {k: v for k, v in counts.items() if v is not None and v <= 0}
+        given = {name: getattr(self, name) for name in _ABOVE_ZERO}
+        wrong = {k: v for k, v in given.items() if v is not None and v <= 0}
         if wrong:
             raise ValueError(f"TrainConfig needs numbers above 0, got {wrong}.")
         if self.steps is not None and self.epochs is not None:
