@@ -4,15 +4,16 @@
 
 Both sides read the same JPEGs, resize them, mirror half of them, scale the boxes, and
 pad the images to batches of 8-bit RGB. torchvision does this in a `DataLoader`, once
-with `read_image` and tensors, and once with Pillow. Both read in the main thread,
-without worker processes. A core's second is a second of CPU time, so that a busy
-machine changes the numbers less than it changes the clock.
+with `read_image` and tensors, and once with Pillow. rpn_jax does it with Pillow, and
+with OpenCV. All read in the main thread, without worker processes. A core's second is a
+second of CPU time, so that a busy machine changes the numbers less than the clock.
 """
 
 import argparse
 import importlib
 import itertools
 import json
+import operator
 import pathlib
 import random
 import statistics
@@ -106,12 +107,9 @@ def make_sides(
     source = read_coco(folder / "photos.json", folder)
     paths = sorted(str(path) for path in folder.glob("*.jpg"))
 
-    def ours(reduced_decoding: bool) -> Generator[Any, None, None]:
+    def ours(**settings: Any) -> Generator[Any, None, None]:
         config = PipelineConfig(
-            min_side=min(size),
-            max_side=max(size),
-            threads=0,
-            reduced_decoding=reduced_decoding,
+            min_side=min(size), max_side=max(size), threads=0, **settings
         )
         return train_batches(source, config, batch_size=options.batch_size, seed=0)
 
@@ -127,8 +125,9 @@ def make_sides(
             yield from loader
 
     sides = {
-        "rpn_jax": lambda: ours(True),
-        "rpn_jax, reduced_decoding=False": lambda: ours(False),
+        "rpn_jax": ours,
+        "rpn_jax, reduced_decoding=False": lambda: ours(reduced_decoding=False),
+        "rpn_jax, OpenCV": lambda: ours(image_library="opencv"),
         "torchvision, Pillow": lambda: theirs("Pillow"),
     }
     try:
@@ -161,8 +160,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[240, 480, 800])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| shorter side | side | images/s of a core | ratio to rpn_jax |")
-    print("|---|---|---|---|")
+    print("| shorter side | side | images/s of a core | rpn_jax / it | OpenCV / it |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         make_photos(folder, options.photos, options.number)
@@ -185,12 +184,15 @@ def print_size(
         for name, batches in started.items():
             speed = measure(batches, options.batches, options.batch_size)
             found[name].append(speed)
-    ours = found["rpn_jax"]
+    ours, with_opencv = found["rpn_jax"], found["rpn_jax, OpenCV"]
     for name, speeds in found.items():
         # Rounds are compared with their neighbours, which the same load slowed down.
-        ratio = statistics.median(a / b for a, b in zip(ours, speeds, strict=True))
+        ratios = " | ".join(
+            f"{statistics.median(map(operator.truediv, of_us, speeds)):.2f}"
+            for of_us in (ours, with_opencv)
+        )
         speed = statistics.median(speeds)
-        print(f"| {side} | {name} | {speed:.0f} | {ratio:.2f} |", flush=True)
+        print(f"| {side} | {name} | {speed:.0f} | {ratios} |", flush=True)
     for batches in started.values():
         batches.close()
 

@@ -1,46 +1,60 @@
 """Trains the RPN of this library and torchvision's on the same batches.
 
     python benchmarks/training.py --data set.json --test test.json --weights w.npz
+    python benchmarks/training.py --data scenes --weights w.npz --rules pyramid atss
 
 Both have a MobileNetV2 with a pyramid, started from the same weights. They get the same
 images in the same order, and have the same optimizer, schedule and anchors. They run
 one after the other on the CPU.
 
 torchvision follows its rules (positive from an IoU of 0.7, smooth L1), and this library
-follows `presets.pyramid`, once with each `--objectness`. The same function counts the
-recall of both. Speed is the median over steps, including reading but not compilation.
+follows each of `--rules` in turn: `presets.pyramid`, or that with one change. The same
+function counts the recall of all. Speed is the median over steps, including reading but
+not compilation. Rows of each seed come first, and then means over the seeds with the
+half of their 95 % interval.
 """
 
 import argparse
 import dataclasses
-import importlib
 import statistics
 import tempfile
-import time
-import typing
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from training_torchvision import torch, train_theirs
 
-from rpn_jax.core.loss_config import Objectness
-from rpn_jax.data import (
-    ImageSource,
-    PipelineConfig,
-    eval_batches,
-    open_source,
-    train_batches,
-)
-from rpn_jax.evaluate import ImageProposals, Report, evaluate
+from rpn_jax import RPNConfig, presets
+from rpn_jax.data import ImageSource, PipelineConfig, open_source
+from rpn_jax.evaluate import Report, evaluate
+from rpn_jax.evaluate.over_seeds import mean_interval
 from rpn_jax.predict import predict
-from rpn_jax.train import ResolvedConfig, Run, TrainConfig, make_schedule, resolve
+from rpn_jax.train import ResolvedConfig, Run, TrainConfig, resolve
 
-torch: Any = importlib.import_module("torch")
-torchvision: Any = importlib.import_module("torchvision")
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Layers of MobileNetV2, with their channels.
-LAYERS = {"3": 24, "6": 32, "13": 96, "17": 320}
-NUM_FROZEN = 4  # layers 0 to 3 of MobileNetV2 are the first two stages
+# What each of `--rules` changes in `presets.pyramid`, by the part of `RPNConfig`.
+CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "pyramid": {},
+    "greedy": {"proposals": {"soft_iou_threshold": None, "vote_iou_threshold": None}},
+    "iou": {"losses": {"objectness": "iou"}},
+    "varifocal": {"losses": {"objectness": "iou", "quality_loss": "varifocal"}},
+    "oln_iou": {"losses": {"objectness": "oln_iou"}},
+    "oln": {
+        "targets": {"assigner": "centerness"},
+        "losses": {"objectness": "oln_centerness"},
+    },
+    "atss": {"targets": {"assigner": "atss"}},
+    "task_aligned": {"targets": {"assigner": "task_aligned"}},
+    "sim_ota": {"targets": {"assigner": "sim_ota"}},
+    "hardest": {"targets": {"negative_sampler": "hardest"}},
+    "libra": {
+        "targets": {
+            "positive_sampler": "instance_balanced",
+            "negative_sampler": "iou_balanced",
+        }
+    },
+}
+CASCADE = "cascade_rpn"  # the preset, with the proposals of `presets.pyramid`
 
 
 def train_ours(config: ResolvedConfig, test: ImageSource) -> tuple[float, Report]:
@@ -55,135 +69,37 @@ def train_ours(config: ResolvedConfig, test: ImageSource) -> tuple[float, Report
     return statistics.median(speeds), evaluate(truths, list(found.values()))
 
 
-def train_theirs(
-    config: ResolvedConfig, train: ImageSource, test: ImageSource
-) -> tuple[float, Report]:
-    """Trains torchvision. Returns images per second, and the recall."""
-    torch.manual_seed(config.seed)
-    backbone, rpn = make_torchvision(config)
-    params = [p for m in (backbone, rpn) for p in m.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in params if p.ndim > 1]},
-        {"params": [p for p in params if p.ndim == 1], "weight_decay": 0.0},
-    ]
-    rules = config.optimizer
-    decay = {"lr": 0.0, "weight_decay": rules.weight_decay}
-    if rules.name == "sgd":
-        optimizer = torch.optim.SGD(groups, momentum=rules.momentum, **decay)
-    else:
-        optimizer = torch.optim.AdamW(groups, betas=(rules.momentum, 0.999), **decay)
-    schedule = make_schedule(rules, config.lr, config.steps or 0)
-    batches = train_batches(
-        train, config.pipeline, batch_size=config.batch_size, seed=config.seed
-    )
-    seconds = []
-    for step in range(config.steps or 0):
-        started = time.perf_counter()
-        batch = next(batches)
-        for group in optimizer.param_groups:
-            group["lr"] = np.asarray(schedule(step)).item()
-        images = to_image_list(batch)
-        keep = batch.gt_valid & ~batch.gt_ignore
-        targets = [
-            {"boxes": torch.from_numpy(boxes[rows])}
-            for boxes, rows in zip(batch.gt_boxes, keep, strict=True)
-        ]
-        _, losses = rpn(images, backbone(images.tensors), targets)
-        optimizer.zero_grad()
-        (losses["loss_objectness"] + losses["loss_rpn_box_reg"]).backward()
-        torch.nn.utils.clip_grad_norm_(params, rules.clip_norm)
-        optimizer.step()
-        seconds.append(time.perf_counter() - started)
-    backbone.eval()
-    rpn.eval()
-    found = dict(predict_torchvision(backbone, rpn, config, test))
-    truths = [test.truth(row) for row in found]
-    report = evaluate(truths, list(found.values()))
-    return config.batch_size / statistics.median(seconds), report
-
-
-def make_torchvision(config: ResolvedConfig) -> tuple[Any, Any]:
-    """Makes the backbone with its pyramid, and the RPN on it."""
-    frozen = torchvision.ops.FrozenBatchNorm2d
-    trunk = torchvision.models.mobilenet_v2(weights=None, norm_layer=frozen)
-    if config.init_weights is not None:
-        with np.load(config.init_weights) as arrays:
-            weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        trunk.load_state_dict(weights)
-    for layer in list(trunk.features)[:NUM_FROZEN]:
-        layer.requires_grad_(False)
-    width = config.fpn_features or 256
-    backbone = torchvision.models.detection.backbone_utils.BackboneWithFPN(
-        trunk.features,
-        {name: str(i) for i, name in enumerate(LAYERS)},
-        list(LAYERS.values()),
-        width,
-    )
-    module = torchvision.models.detection.rpn
-    anchors, targets = config.rpn.anchors, config.rpn.targets
-    generator = torchvision.models.detection.anchor_utils.AnchorGenerator(
-        anchors.level_sizes, (anchors.aspect_ratios,) * len(anchors.sizes)
-    )
-    proposals = config.rpn.proposals
-    rpn = module.RegionProposalNetwork(
-        generator,
-        module.RPNHead(width, anchors.anchors_per_cell),
-        0.7,
-        0.3,
-        targets.num_samples,
-        targets.positive_fraction,
-        {"training": 2000, "testing": proposals.pre_nms_top_k},
-        {"training": 2000, "testing": proposals.post_nms_top_k},
-        proposals.iou_threshold,
-    )
-    return backbone, rpn
-
-
-def to_image_list(batch: Any) -> Any:
-    """Normalizes the images and sets their padding to zero."""
-    pixels = torch.from_numpy(batch.images).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(x).reshape(1, 3, 1, 1) for x in (MEAN, STD))
-    pixels = ((pixels - mean) / std).contiguous()
-    sizes = [(int(height), int(width)) for height, width in batch.image_sizes]
-    for image, (height, width) in zip(pixels, sizes, strict=True):
-        image[:, height:] = 0
-        image[:, :, width:] = 0
-    image_list = torchvision.models.detection.image_list.ImageList
-    return image_list(pixels, sizes)
-
-
-def predict_torchvision(
-    backbone: Any, rpn: Any, config: ResolvedConfig, source: ImageSource
-) -> Iterator[tuple[int, ImageProposals]]:
-    """Yields the proposals of every image, in pixels of the original."""
-    for batch in eval_batches(source, config.pipeline, batch_size=config.batch_size):
-        images = to_image_list(batch)
-        with torch.no_grad():
-            features = backbone(images.tensors)
-            boxes, _ = rpn(images, features)
-        for i, row in enumerate(batch.rows.tolist()):
-            if row >= 0:
-                found = boxes[i].numpy() / batch.scales[i, [1, 0, 1, 0]]
-                # They are in the order of their scores, which are not returned.
-                scores = np.linspace(1.0, 0.0, len(found), dtype=np.float32)
-                yield row, ImageProposals(source.truth(row).image_id, found, scores)
-
-
-def row(name: str, seed: int, speed: float, report: Report) -> str:
-    """Formats a row of the table."""
+def measure(report: Report) -> list[float]:
+    """The numbers of a row of the table."""
     numbers = [report.coco.average(limit) for limit in (100, 300, 1000)]
-    numbers += [report.coco.average(limit, iou=0.5) for limit in (100, 1000)]
-    cells = " | ".join(f"{number:.3f}" for number in numbers)
-    return f"| {name} | {seed} | {speed:.2f} | {cells} |"
+    return numbers + [report.coco.average(limit, iou=0.5) for limit in (100, 1000)]
+
+
+def print_means(found: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Prints the mean over seeds of every column, with half of its interval."""
+    print("\n| side | images/s | AR@100 | AR@300 | AR@1000 | R50@100 | R50@1000 |")
+    print("|---|---|---|---|---|---|---|")
+    for name, rows in found.items():
+        speeds, *columns = zip(*rows, strict=True)
+        cells = [f"{np.mean(speeds):.1f}"]
+        for column in columns:
+            mean, half = mean_interval(column)
+            # A single seed has no interval.
+            cells.append(
+                f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
+            )
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def main() -> None:
-    """Trains both sides with every seed and prints the table."""
+    """Trains both sides with every seed and prints the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True, help="COCO file to train on")
-    parser.add_argument("--test", required=True, help="COCO file to measure recall on")
+    parser.add_argument("--data", required=True, help="COCO file, or scenes")
+    parser.add_argument(
+        "--test", help="COCO file to measure recall on; none for scenes"
+    )
     parser.add_argument(
         "--weights", help=".npz of MobileNetV2, with torchvision's names"
     )
@@ -193,48 +109,74 @@ def main() -> None:
     parser.add_argument("--min-side", type=int, default=320)
     parser.add_argument("--fpn-features", type=int, default=64)
     parser.add_argument(
-        "--objectness",
+        "--rules",
         nargs="+",
-        choices=typing.get_args(Objectness),
-        default=["label"],
-        help="what the objectness logit of this library learns",
+        choices=[*CHANGES, CASCADE, "torchvision"],
+        default=["pyramid", "torchvision"],
+        help="the sides, in turns; CHANGES in this file has what each of them is",
     )
     options = parser.parse_args()
     torch.set_num_threads(2)
-    train, test = open_source(options.data), open_source(options.test)
+    # Scenes have their own validation images, and need no file for them.
+    test = open_source(
+        options.test or options.data, split=None if options.test else "val"
+    )
+    found: dict[str, list[list[float]]] = {name: [] for name in options.rules}
     print("| side | seed | images/s | AR@100 | AR@300 | AR@1000 | R50@100 | R50@1000 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for seed in range(options.seeds):
-        with tempfile.TemporaryDirectory() as out:
-            config = make_config(options, seed, out)
-            for objectness in options.objectness:
-                ours = with_objectness(config, objectness)
-                name = f"rpn_jax, {objectness}"
-                print(row(name, seed, *train_ours(ours, test)), flush=True)
-        print(row("torchvision", seed, *train_theirs(config, train, test)), flush=True)
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as out:
+        # Runs that differ in their seed alone share their programs.
+        jax.config.update("jax_compilation_cache_dir", f"{out}/programs")
+        for seed in range(options.seeds):
+            for name in options.rules:
+                speed, report = train(name, seed, f"{out}/{name}-{seed}", options, test)
+                found[name].append([speed, *measure(report)])
+                cells = " | ".join(f"{number:.3f}" for number in measure(report))
+                print(f"| {name} | {seed} | {speed:.2f} | {cells} |", flush=True)
+    print_means(found)
 
 
-def with_objectness(config: ResolvedConfig, objectness: Objectness) -> ResolvedConfig:
-    """The settings of this library, with another objectness, in a folder of its own."""
-    losses = dataclasses.replace(config.rpn.losses, objectness=objectness)
-    rules = dataclasses.replace(config.rpn, losses=losses)
-    return dataclasses.replace(config, rpn=rules, out=f"{config.out}/{objectness}")
+def train(
+    name: str, seed: int, out: str, options: argparse.Namespace, test: ImageSource
+) -> tuple[float, Report]:
+    """Trains one side with one seed. Returns images per second, and the recall."""
+    if name == "torchvision":
+        config = make_config(options, seed, out, presets.pyramid())
+        split = "train" if options.data == "scenes" else None
+        source = open_source(options.data, split=split, seed=seed)
+        return train_theirs(config, source, test)
+    return train_ours(make_config(options, seed, out, make_rules(name)), test)
 
 
-def make_config(options: argparse.Namespace, seed: int, out: str) -> ResolvedConfig:
-    """Makes the settings of both sides."""
+def make_rules(name: str) -> RPNConfig:
+    """The rules of this library that a side follows."""
+    base = presets.pyramid()
+    if name == CASCADE:
+        return dataclasses.replace(presets.cascade_rpn(), proposals=base.proposals)
+    changed = {
+        part: dataclasses.replace(getattr(base, part), **fields)
+        for part, fields in CHANGES[name].items()
+    }
+    return dataclasses.replace(base, **changed)
+
+
+def make_config(
+    options: argparse.Namespace, seed: int, out: str, rules: RPNConfig
+) -> ResolvedConfig:
+    """Makes the settings of a side."""
     min_side = options.min_side
     base = TrainConfig(
         pipeline=PipelineConfig(min_side=min_side, max_side=min_side * 5 // 3),
         data=options.data,
         val_data=options.test,
+        rpn=rules,
         backbone="mobilenet_v2_fpn",
         init_weights=options.weights,
         fpn_features=options.fpn_features,
         steps=options.steps,
         batch_size=options.batch_size,
         seed=seed,
-        out=f"{out}/run",
+        out=out,
         checkpoint_every=options.steps,
     )
     return resolve(base)

@@ -1,7 +1,8 @@
 """Composes, resizes and flips one image with its boxes, for a place in a batch.
 
-The order is: mosaic, pasted objects, zoom-out, crop, resizing, colours, flip. Pillow
-holds the image from the file to the end, so that it is copied once, into the batch.
+The order is: mosaic, pasted objects, zoom-out, crop, resizing, colours, flip. One
+library holds the image from the file to the end, so that it is copied once, into the
+batch.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
+from . import opencv
 from .collage import Collage, Labels, Picture, carry, paint, whole
 from .copy_paste import paste_objects
 from .framing import iou_crop, zoom_out
+from .image_source import Pixels, as_pillow
 from .mosaic import lay_mosaic
 from .photometric import distort_colors
 from .pipeline_config import PipelineConfig, resized_sizes
@@ -80,7 +83,7 @@ class Augmented(NamedTuple):
     """An image and its boxes, resized.
 
     Attributes:
-        image: RGB without padding.
+        image: RGB without padding, an array if OpenCV resized it.
         size: `[2]` `(height, width)` of the image.
         labels: the boxes in pixels of `image`.
         scale: `[2]` vertical and horizontal factor from the original to `size`.
@@ -88,7 +91,7 @@ class Augmented(NamedTuple):
         num_hidden: number of boxes that were left out, because nothing is visible.
     """
 
-    image: Image.Image
+    image: Pixels
     size: Float[np.ndarray, "2"]
     labels: Labels
     scale: Float[np.ndarray, "2"]
@@ -166,11 +169,11 @@ def augment(
     # Probability 1 here: each change of colours has its own chance.
     is_on = float(config.photometric.probability > 0.0)
     if rng := augmentation.stream("photometric", is_on):
-        image = distort_colors(image, config.photometric, rng)
+        image = distort_colors(as_pillow(image), config.photometric, rng)
     # A flip exchanges the left and the right edge, so that `x0` stays below `x1`.
     x0, y0, x1, y1 = carried.labels.boxes.T
     if augmentation.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = _mirror(image)
         x0, x1 = width - x1, width - x0
     boxes = np.stack([x0, y0, x1, y1], axis=-1).astype(np.float32)
     return Augmented(
@@ -181,6 +184,12 @@ def augment(
         num_cut=carried.num_cut,
         num_hidden=carried.num_hidden,
     )
+
+
+def _mirror(image: Pixels) -> Pixels:
+    if isinstance(image, np.ndarray):
+        return opencv.mirror(image)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
 def target_size(

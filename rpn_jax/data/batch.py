@@ -18,6 +18,7 @@ from .image_source import (
     is_endless,
     open_from,
 )
+from .opencv import require_opencv
 from .pipeline_config import PipelineConfig
 
 # The default number of ground-truth rows never exceeds this. More rows hold more
@@ -102,9 +103,14 @@ class Loader:
     Args:
         source: the images.
         config: the sizes of images and the number of rows.
+
+    Raises:
+        ValueError: OpenCV is asked for and not installed.
     """
 
     def __init__(self, source: ImageSource, config: PipelineConfig) -> None:
+        if config.image_library == "opencv":
+            require_opencv()
         self._source, self._config = source, config
         self._num_rows = num_gt_rows(source, config)
 
@@ -165,12 +171,15 @@ class Loader:
             augmentation: the random choices for the image.
         """
         truth, config = self._source.truth(row), self._config
+        if shape is None or augmentation.composes(config):
+            # A part of a mosaic or crop may be shown larger than the whole image would
+            # be, and Pillow puts the parts together.
+            return Picture(open_from(self._source, row), _labels(truth))
         least = None
-        # A part of a mosaic or crop may be shown larger than the whole image would be.
-        may_reduce = config.reduced_decoding and not augmentation.composes(config)
-        if shape is not None and may_reduce:
+        if config.reduced_decoding:
             least = target_size(np.array(truth.size), shape, config, augmentation)
-        return Picture(open_from(self._source, row, least), _labels(truth))
+        opened = open_from(self._source, row, least, config.image_library)
+        return Picture(opened, _labels(truth))
 
     def _place(
         self,

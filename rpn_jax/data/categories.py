@@ -15,6 +15,7 @@ import numpy as np
 from .image_source import (
     Decoded,
     GroundTruth,
+    ImageLibrary,
     ImageSource,
     OpenedImage,
     is_endless,
@@ -144,9 +145,14 @@ class OfCategories(ImageSource):
         """
         return self._source.decode(row)
 
-    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+    def open_image(
+        self,
+        row: int,
+        least: tuple[int, int] | None = None,
+        library: ImageLibrary = "pillow",
+    ) -> OpenedImage:
         """An image, perhaps decoded at a reduced scale; see `ImageSource`."""
-        return open_from(self._source, row, least)
+        return open_from(self._source, row, least, library)
 
     def _divided(self, truth: GroundTruth) -> GroundTruth:
         is_kept = truth.in_categories(self._kept)

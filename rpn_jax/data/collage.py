@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 
-from .image_source import OpenedImage
+from . import opencv
+from .image_source import OpenedImage, Pixels, as_pillow, size_of
 from .visible import visible_parts
 
 # The mean colour of ImageNet, as torchvision's reference scripts fill a canvas.
@@ -146,11 +147,12 @@ def rect_of_size(size: tuple[int, ...]) -> Rect:
     return np.array([0.0, 0.0, width, height])
 
 
-def paint(collage: Collage, size: tuple[int, int]) -> Image.Image:
+def paint(collage: Collage, size: tuple[int, int]) -> Pixels:
     """Draws what the window shows.
 
     Pillow resizes with its bilinear filter. When it makes an image smaller, the filter
-    averages over all original pixels that a new pixel covers.
+    averages over all original pixels that a new pixel covers. OpenCV resizes a whole
+    picture that is an array.
 
     Args:
         collage: the pictures.
@@ -167,7 +169,8 @@ def paint(collage: Collage, size: tuple[int, int]) -> Image.Image:
         if placed.is_empty:
             continue
         x0, y0, x1, y1 = placed.rect.astype(np.int64).tolist()
-        image.paste(_resized(placed, (x1 - x0, y1 - y0)), (x0, y0))
+        part = as_pillow(_resized(placed, (x1 - x0, y1 - y0)))
+        image.paste(part, (x0, y0))
     return image
 
 
@@ -231,15 +234,20 @@ def _mapped(placed: _Placed) -> Float[np.ndarray, "m 4"]:
     return boxes * np.tile(placed.factor, 2) + np.tile(placed.offset, 2)
 
 
-def _resized(placed: _Placed, size: tuple[int, int]) -> Image.Image:
+def _resized(placed: _Placed, size: tuple[int, int]) -> Pixels:
     """What a part shows in its rectangle, which has `(width, height)`."""
     opened, shown = placed.part.picture.opened, placed.part.shown
     # The rectangle was rounded and clipped, so what it shows of the picture was too.
     source = (placed.rect - np.tile(placed.offset, 2)) / np.tile(placed.factor, 2)
     source = np.clip(source, np.tile(shown[:2], 2), np.tile(shown[2:], 2))
     x0, y0, x1, y1 = (source / opened.reduction).tolist()
-    if (x0, y0, x1, y1) == (0, 0, *size) and size == opened.image.size:
-        return opened.image
-    return opened.image.resize(
+    height, width = size_of(opened.image)
+    if (x0, y0, x1, y1) == (0, 0, width, height):
+        if size == (width, height):
+            return opened.image
+        if isinstance(opened.image, np.ndarray):
+            return opencv.resize(opened.image, size)
+    # OpenCV has no fractions of pixels at the borders of what it resizes.
+    return as_pillow(opened.image).resize(
         size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1), reducing_gap=2.0
     )

@@ -7,7 +7,8 @@ from typing import IO
 from PIL import ExifTags, ImageFile, TiffImagePlugin
 
 _TAIL = 4096  # bytes; what some cameras and tools append is usually shorter
-_END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_JPEG_END = b"\xff\xd9"
+_END_MARKS = {"JPEG": _JPEG_END, "MPO": _JPEG_END, "PNG": b"IEND"}
 # TIFF lists where its strips or tiles begin, and how long they are.
 _OFFSETS = (ExifTags.Base.StripOffsets, ExifTags.Base.TileOffsets)
 _LENGTHS = (ExifTags.Base.StripByteCounts, ExifTags.Base.TileByteCounts)
@@ -39,6 +40,15 @@ def ends_early(image: ImageFile.ImageFile) -> bool:
         return not tail.rstrip(b"\0").endswith(b";")
     mark = _END_MARKS.get(image.format or "")
     return mark is not None and mark not in tail
+
+
+def jpeg_ends_early(content: bytes) -> bool:
+    """Whether a JPEG seems to end before its image does; see `ends_early`.
+
+    Args:
+        content: all bytes of the file.
+    """
+    return _JPEG_END not in content[-_TAIL:]
 
 
 def _number(file: IO[bytes], offset: int) -> int:

@@ -24,6 +24,7 @@ from .image_source import (
     NO_CATEGORY,
     Decoded,
     GroundTruth,
+    ImageLibrary,
     ImageSource,
     OpenedImage,
 )
@@ -90,10 +91,15 @@ class FileSource(ImageSource):
         path, header, _ = self._files[row]
         return decode_image(path, header)
 
-    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+    def open_image(
+        self,
+        row: int,
+        least: tuple[int, int] | None = None,
+        library: ImageLibrary = "pillow",
+    ) -> OpenedImage:
         """An image; a JPEG is decoded at the smallest scale that `least` allows."""
         path, header, _ = self._files[row]
-        return open_image(path, header, least)
+        return open_image(path, header, least, library)
 
 
 def open_annotated(

@@ -15,8 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
+from . import opencv
 from .file_ends import ends_early
-from .image_source import Decoded, ImageError, OpenedImage
+from .image_source import (
+    Decoded,
+    ImageError,
+    ImageLibrary,
+    OpenedImage,
+    Pixels,
+    size_of,
+)
 from .lfs import is_lfs_pointer
 from .pixel_values import to_rgb
 from .problems import Problem
@@ -94,9 +102,12 @@ def decode_image(path: pathlib.Path, header: Header) -> Decoded:
 
 
 def open_image(
-    path: pathlib.Path, header: Header, least: tuple[int, int] | None = None
+    path: pathlib.Path,
+    header: Header,
+    least: tuple[int, int] | None = None,
+    library: ImageLibrary = "pillow",
 ) -> OpenedImage:
-    """Decodes an image file, and leaves the pixels to Pillow.
+    """Decodes an image file, and leaves the pixels to the library that decoded them.
 
     A JPEG can be decoded at a half, a quarter or an eighth of its scale, which skips
     the arithmetic of the pixels that nobody needs.
@@ -106,6 +117,8 @@ def open_image(
         header: the header that `read_headers` returned.
         least: `(height, width)` that the upright result needs at least. A JPEG is then
             decoded at the smallest scale that keeps it. None decodes the original.
+        library: `"opencv"` decodes upright JPEGs with OpenCV, to the same pixels. All
+            other files are decoded by Pillow, and then become arrays.
 
     Raises:
         ImageError: the file cannot be decoded, or its size differs from `header`.
@@ -113,20 +126,50 @@ def open_image(
     try:
         with Image.open(path) as image:
             reduction = _reduce(image, header, least)
-            # A loaded TIFF has no orientation left, because Pillow has turned it.
-            pixels, truncated = _load(image)
-            is_turned = _orientation(image) == 1
-            rgb = to_rgb(pixels)
-        if header.orientation in _UPRIGHT and not is_turned:
-            rgb = rgb.transpose(_UPRIGHT[header.orientation])
+            if library == "opencv":
+                pixels, truncated = _decode_array(image, path, header, reduction)
+            else:
+                pixels, truncated = _decode(image, header)
         # Boxes and batch shapes rely on the header, so a file whose size has changed
         # since is rejected.
         expected = tuple(-(-side // reduction) for side in header.size)
-        if (rgb.height, rgb.width) != expected:
+        if size_of(pixels) != expected:
             raise ValueError("its size has changed")
     except Exception as error:  # damage raises errors of many classes in Pillow
         raise ImageError(f"Image {path} cannot be decoded: {error}") from error
-    return OpenedImage(rgb, header.size, reduction, truncated)
+    return OpenedImage(pixels, header.size, reduction, truncated)
+
+
+def _decode(image: ImageFile.ImageFile, header: Header) -> tuple[Image.Image, bool]:
+    """Decodes an open file with Pillow, and returns whether something is missing."""
+    # A loaded TIFF has no orientation left, because Pillow has turned it.
+    loaded, truncated = _load(image)
+    is_turned = _orientation(image) == 1
+    rgb = to_rgb(loaded)
+    if header.orientation in _UPRIGHT and not is_turned:
+        rgb = rgb.transpose(_UPRIGHT[header.orientation])
+    return rgb, truncated
+
+
+def _decode_array(
+    image: ImageFile.ImageFile, path: pathlib.Path, header: Header, reduction: int
+) -> tuple[Pixels, bool]:
+    """Decodes with OpenCV what it decodes as Pillow does, and the rest with Pillow."""
+    if _suits_opencv(image, header):
+        pixels = opencv.decode_jpeg(path.read_bytes(), reduction)
+        if pixels is not None:
+            return pixels, False
+    rgb, truncated = _decode(image, header)
+    return np.asarray(rgb), truncated
+
+
+def _suits_opencv(image: ImageFile.ImageFile, header: Header) -> bool:
+    """Whether OpenCV decodes a file as Pillow does, if it is not damaged."""
+    return (
+        image.format == "JPEG"
+        and image.mode in ("L", "RGB")
+        and header.orientation == 1
+    )
 
 
 def _reduce(

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -12,6 +12,9 @@ from .problems import Problems
 
 ENDLESS = 2**31 - 1  # the length of a source that has an image for every row
 NO_CATEGORY = -1  # the number of a box whose category is not known
+
+ImageLibrary = Literal["pillow", "opencv"]
+Pixels = Image.Image | UInt8[np.ndarray, "h w 3"]  # upright RGB, held by either library
 
 
 class GroundTruth(NamedTuple):
@@ -66,10 +69,10 @@ class Decoded(NamedTuple):
 
 
 class OpenedImage(NamedTuple):
-    """A decoded image that Pillow holds, so that it is resized without a copy.
+    """A decoded image, held by the library that resizes it.
 
     Attributes:
-        image: upright RGB.
+        image: upright RGB: an image of Pillow, or an array for OpenCV.
         size: `(height, width)` of the upright original.
         reduction: pixels of the original per pixel of `image`, along each side: 1 for
             the original, or 2, 4 or 8 if it was decoded at a reduced scale. The last
@@ -77,7 +80,7 @@ class OpenedImage(NamedTuple):
         truncated: whether the file is damaged, so that its lower pixels are missing.
     """
 
-    image: Image.Image
+    image: Pixels
     size: tuple[int, int]
     reduction: int = 1
     truncated: bool = False
@@ -131,7 +134,12 @@ class ImageSource(Protocol):
         """
         return self.decode(row).pixels
 
-    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+    def open_image(
+        self,
+        row: int,
+        least: tuple[int, int] | None = None,
+        library: ImageLibrary = "pillow",
+    ) -> OpenedImage:
         """An image for the pipeline, which may be decoded at a reduced scale.
 
         By default it is the whole image, from `decode`.
@@ -140,6 +148,7 @@ class ImageSource(Protocol):
             row: row of the image.
             least: `(height, width)` that the decoded image needs at least, because it
                 will be resized to that. None needs the original.
+            library: the library that resizes the image.
 
         Raises:
             ImageError: the image cannot be decoded.
@@ -147,12 +156,27 @@ class ImageSource(Protocol):
         del least
         pixels, truncated = self.decode(row)
         height, width = pixels.shape[:2]
-        image = Image.fromarray(pixels)
+        image = pixels if library == "opencv" else Image.fromarray(pixels)
         return OpenedImage(image, (height, width), truncated=truncated)
 
 
+def size_of(pixels: Pixels) -> tuple[int, int]:
+    """`(height, width)` of an image of either library."""
+    if isinstance(pixels, np.ndarray):
+        return pixels.shape[:2]
+    return pixels.height, pixels.width
+
+
+def as_pillow(pixels: Pixels) -> Image.Image:
+    """An image of either library as one of Pillow."""
+    return Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+
+
 def open_from(
-    source: ImageSource, row: int, least: tuple[int, int] | None = None
+    source: ImageSource,
+    row: int,
+    least: tuple[int, int] | None = None,
+    library: ImageLibrary = "pillow",
 ) -> OpenedImage:
     """`source.open_image`, also of a source of another class that only has `decode`.
 
@@ -161,10 +185,15 @@ def open_from(
         row: row of the image.
         least: `(height, width)` that the decoded image needs at least; None needs the
             original.
+        library: the library that resizes the image.
     """
+    # A source of one's own need not know of any library but Pillow.
+    chosen: dict[str, ImageLibrary] = (
+        {} if library == "pillow" else {"library": library}
+    )
     if hasattr(source, "open_image"):
-        return source.open_image(row, least)
-    return ImageSource.open_image(source, row, least)
+        return source.open_image(row, least, **chosen)
+    return ImageSource.open_image(source, row, least, **chosen)
 
 
 def all_truths(source: ImageSource) -> list[GroundTruth]:

@@ -10,6 +10,7 @@ from .coco import read_coco
 from .image_source import (
     Decoded,
     GroundTruth,
+    ImageLibrary,
     ImageSource,
     OpenedImage,
     is_endless,
@@ -113,9 +114,14 @@ class Subset(ImageSource):
         """
         return self._source.decode(self._rows[row])
 
-    def open_image(self, row: int, least: tuple[int, int] | None = None) -> OpenedImage:
+    def open_image(
+        self,
+        row: int,
+        least: tuple[int, int] | None = None,
+        library: ImageLibrary = "pillow",
+    ) -> OpenedImage:
         """An image, perhaps decoded at a reduced scale; see `ImageSource`."""
-        return open_from(self._source, self._rows[row], least)
+        return open_from(self._source, self._rows[row], least, library)
 
 
 def split_source(

@@ -15,6 +15,7 @@ from .augment_config import (
     PhotometricConfig,
     ZoomOutConfig,
 )
+from .image_source import ImageLibrary
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,12 @@ class PipelineConfig:
             is decoded at a half, a quarter or an eighth of its scale, and resized from
             there. This is faster, and changes pixels slightly. Mosaics, crops, larger
             canvases and pasted objects use the original.
+        image_library: what decodes and resizes images. `"opencv"` is faster, and needs
+            the package `opencv-python-headless` or `opencv-python`. It decodes JPEGs to
+            the same pixels, and resizes them to others: they differ by 1 of 255 where
+            an image becomes larger, and by more where it becomes smaller, because its
+            filter is narrower. Other files are decoded by Pillow. Mosaics, crops,
+            larger canvases, pasted objects and colours are always Pillow's.
         photometric: random changes of the colours of training images.
         zoom_out: training images on a larger canvas.
         iou_crop: random crops of training images.
@@ -69,6 +76,7 @@ class PipelineConfig:
     threads: int | None = None
     workers: int = 0
     reduced_decoding: bool = True
+    image_library: ImageLibrary = "pillow"
     photometric: PhotometricConfig = PhotometricConfig()
     zoom_out: ZoomOutConfig = ZoomOutConfig()
     iou_crop: IoUCropConfig = IoUCropConfig()

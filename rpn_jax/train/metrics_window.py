@@ -91,7 +91,7 @@ class Window:
             _logger.warning(
                 "%.0f %% of the time of training passed in waiting for images. If "
                 "cores are idle, more --pipeline.threads or --pipeline.workers help. "
-                "So do smaller files.",
+                "So do smaller files and --pipeline.image-library opencv.",
                 100 * share,
             )
 
