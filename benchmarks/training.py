@@ -32,6 +32,7 @@ from rpn_jax.evaluate.over_seeds import mean_interval
 from rpn_jax.predict import predict
 from rpn_jax.train import ResolvedConfig, Run, TrainConfig, resolve
 
+_LIBRA = {"positive_sampler": "instance_balanced", "negative_sampler": "iou_balanced"}
 # What each of `--rules` changes in `presets.pyramid`, by the part of `RPNConfig`.
 CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "pyramid": {},
@@ -47,12 +48,8 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "task_aligned": {"targets": {"assigner": "task_aligned"}},
     "sim_ota": {"targets": {"assigner": "sim_ota"}},
     "hardest": {"targets": {"negative_sampler": "hardest"}},
-    "libra": {
-        "targets": {
-            "positive_sampler": "instance_balanced",
-            "negative_sampler": "iou_balanced",
-        }
-    },
+    "libra": {"targets": _LIBRA},
+    "libra_atss": {"targets": _LIBRA | {"assigner": "atss"}},
 }
 CASCADE = "cascade_rpn"  # the preset, with the proposals of `presets.pyramid`
 
@@ -105,7 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--min-side", type=int, default=320)
     parser.add_argument("--fpn-features", type=int, default=64)
     parser.add_argument(
@@ -127,7 +124,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         # Runs that differ in their seed alone share their programs.
         jax.config.update("jax_compilation_cache_dir", f"{out}/programs")
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             for name in options.rules:
                 speed, report = train(name, seed, f"{out}/{name}-{seed}", options, test)
                 found[name].append([speed, *measure(report)])

@@ -92,6 +92,10 @@ class ProposalConfig:
             0.0 <= self.iou_threshold <= 1.0,
             f"ProposalConfig needs iou_threshold in [0, 1], got {self.iou_threshold}.",
         )
+        require(
+            0.0 <= self.min_size < math.inf,
+            f"ProposalConfig needs a finite min_size >= 0, got {self.min_size}.",
+        )
         soft, vote = self.soft_iou_threshold, self.vote_iou_threshold
         require(
             soft is None or self.iou_threshold <= soft <= 1.0,

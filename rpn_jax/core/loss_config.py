@@ -104,6 +104,12 @@ class LossConfig:
             "LossConfig needs num_samples >= 1 and a finite beta >= 0, got "
             f"{self.num_samples} and {self.beta}.",
         )
+        factors = (self.objectness_weight, self.box_weight, self.focal_gamma or 0.0)
+        require(
+            all(0.0 <= factor < math.inf for factor in factors),
+            "LossConfig needs a finite objectness_weight, box_weight and focal_gamma "
+            f"of at least 0, got {factors}.",
+        )
         shares = (self.box_positive_weight, self.focal_alpha)
         require(
             all(share is None or 0.0 <= share <= 1.0 for share in shares),

@@ -1,6 +1,7 @@
 """The settings of the targets: frozen and hashable, so `jit` can take them static."""
 
 import dataclasses
+import math
 from typing import Literal, get_args
 
 from ._arguments import lenient_settings
@@ -124,6 +125,12 @@ class TargetConfig:
             self.num_samples >= 1 and 0.0 <= self.positive_fraction <= 1.0,
             "TargetConfig needs num_samples >= 1 and positive_fraction in [0, 1], got "
             f"{self.num_samples} and {self.positive_fraction}.",
+        )
+        require(
+            0.0 <= self.pixel_offset < math.inf
+            and all(0.0 < weight < math.inf for weight in self.delta_weights),
+            "TargetConfig needs a finite pixel_offset >= 0 and finite delta_weights "
+            f"> 0, got {self.pixel_offset} and {self.delta_weights}.",
         )
         self._refuse_unused_rules()
 

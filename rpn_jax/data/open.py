@@ -4,8 +4,6 @@ import hashlib
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
-
 from .coco import read_coco
 from .image_source import (
     Decoded,
@@ -13,6 +11,7 @@ from .image_source import (
     ImageLibrary,
     ImageSource,
     OpenedImage,
+    all_truths,
     is_endless,
     open_from,
 )
@@ -90,12 +89,19 @@ class Subset(ImageSource):
     Args:
         source: the other source.
         rows: the rows of the images to select.
+        left_out: the annotations of images that belong to the selection, and whose file
+            cannot be opened.
     """
 
-    def __init__(self, source: ImageSource, rows: Sequence[int]) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        rows: Sequence[int],
+        left_out: Sequence[GroundTruth] = (),
+    ) -> None:
         self.problems = source.problems
         self.categories = source.categories
-        self._source, self._rows = source, rows
+        self._source, self._rows, self.left_out = source, rows, left_out
         self.image_sizes = source.image_sizes[list(rows)]
         self.num_boxes = source.num_boxes[list(rows)]
 
@@ -137,7 +143,8 @@ def split_source(
 
     Returns:
         The images for training, then those for validation, in the source's order. An
-        image's part depends on the seed and on the names, not on their order.
+        image's part depends on the seed and on the names, not on their order. An image
+        whose file cannot be opened is left out of its part.
 
     Raises:
         ValueError: the source is endless or too small, or `fraction` is out of range.
@@ -152,13 +159,24 @@ def split_source(
             "split_source needs a fraction between 0 and 1 and a finite source of at "
             f"least two images, got {fraction} and {len(source)} images."
         )
-    # Images are ordered by the hash of their names; the first are for validation.
-    names = [source.truth(row).name for row in range(len(source))]
-    digests = [
-        hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest()
-        for name in names
-    ]
-    order = np.array(sorted(range(len(names)), key=digests.__getitem__))
-    number = min(max(round(fraction * len(names)), 1), len(names) - 1)
-    validation, training = np.sort(order[:number]), np.sort(order[number:])
-    return Subset(source, training.tolist()), Subset(source, validation.tolist())
+    # Images are ordered by the hash of their names; the first are for validation. Those
+    # that cannot be opened are ordered too, so that the parts stay if they are mended.
+    truths = all_truths(source)
+    order = sorted(range(len(truths)), key=lambda place: _digest(truths[place], seed))
+    readable = [rank for rank, place in enumerate(order) if place < len(source)]
+    number = round(fraction * len(order))
+    number = min(max(number, readable[0] + 1), readable[-1])  # each part has an image
+    return _part(source, order[number:]), _part(source, order[:number])
+
+
+def _part(source: ImageSource, places: Sequence[int]) -> Subset:
+    """Some images of a source, by their places in `all_truths`."""
+    rows = sorted(place for place in places if place < len(source))
+    lost = sorted(place - len(source) for place in places if place >= len(source))
+    return Subset(source, rows, [source.left_out[number] for number in lost])
+
+
+def _digest(truth: GroundTruth, seed: int) -> bytes:
+    """A hash of an image's name."""
+    name = f"{seed}/{truth.name}".encode(errors="surrogatepass")
+    return hashlib.sha256(name).digest()

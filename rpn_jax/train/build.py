@@ -99,9 +99,11 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRu
     model = shapes_only(lambda rngs: build_model(config, rngs))
     graphdef, state = state_shapes(model, optimizer, make_mesh())
     checkpoints = places.best if best else places.checkpoints
-    store = CheckpointStore(checkpoints)
-    restored = store.restore(state)
-    store.close()
+    restored = None
+    if checkpoints.is_dir():  # a store would make the folder
+        store = CheckpointStore(checkpoints)
+        restored = store.restore(state)
+        store.close()
     if restored is None:
         advice = "Continue the run with `rpn-jax train --resume`."
         if best:

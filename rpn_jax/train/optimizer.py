@@ -1,6 +1,7 @@
 """The optimizer, which turns gradients into updates, and its learning rate."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -50,6 +51,17 @@ class OptimizerConfig:
             raise ValueError(
                 "OptimizerConfig needs warmup_steps >= 0 and milestones in (0, 1), got "
                 f"{self.warmup_steps} and {self.milestones}."
+            )
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
+            raise ValueError(
+                "OptimizerConfig needs a momentum in [0, 1) and a finite weight_decay "
+                f">= 0, got {self.momentum} and {self.weight_decay}."
+            )
+        clip = 1.0 if self.clip_norm is None else self.clip_norm
+        if not (0 < self.decay_factor < math.inf and clip > 0):
+            raise ValueError(
+                "OptimizerConfig needs a finite decay_factor > 0, and a clip_norm > 0 "
+                f"or None, got {self.decay_factor} and {self.clip_norm}."
             )
 
 

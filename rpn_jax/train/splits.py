@@ -85,7 +85,8 @@ def _open_all(config: TrainConfig) -> Sources:
         _log_parts(config, Sources(train, val), split, val_split)
         return Sources(train, val)
     val_split = config.val_split or _val_split(config.data, split)
-    if config.data == "scenes" or val_split not in (None, split):
+    is_named = config.val_split is not None or config.data == "scenes"
+    if is_named or val_split not in (None, split):
         val = _open_val(config, config.data, val_split)
         _log_parts(config, Sources(train, val), split, val_split)
         return Sources(train, val)

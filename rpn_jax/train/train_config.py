@@ -1,6 +1,7 @@
 """The settings of a training run, which are also the flags of `rpn-jax train`."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from ..core._arguments import lenient_settings
@@ -179,9 +180,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in _ABOVE_ZERO}
-        wrong = {k: v for k, v in given.items() if v is not None and v <= 0}
+        wrong = {k: v for k, v in given.items() if not (v is None or 0 < v < math.inf)}
         if wrong:
-            raise ValueError(f"TrainConfig needs numbers above 0, got {wrong}.")
+            raise ValueError(f"TrainConfig needs finite numbers above 0, got {wrong}.")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(
                 "TrainConfig needs steps or epochs, not both, got "

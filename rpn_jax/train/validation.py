@@ -5,6 +5,7 @@ import shutil
 
 from ..core.config import RPNConfig
 from ..data import ImageSource, PipelineConfig
+from ..data.image_source import all_truths
 from ..distributed import by_first
 from ..distributed.progress import progress
 from ..evaluate import evaluate
@@ -29,6 +30,8 @@ def measure(
 ) -> float:
     """AR@100 of a model on all images, as COCO counts it.
 
+    An image whose file cannot be opened counts as one without proposals.
+
     Args:
         model: the network.
         source: the images with their ground truth.
@@ -41,7 +44,7 @@ def measure(
     )
     proposals = [of_image for _, of_image in found]
     with progress.counting():
-        truths = [source.truth(row) for row in range(len(source))]
+        truths = all_truths(source)
         # One process decides, because others may run on processors that round
         # differently.
         return by_first(lambda: evaluate(truths, proposals).coco.average(_LIMIT))

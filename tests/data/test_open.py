@@ -62,6 +62,19 @@ def test_a_division_is_complete_stable_and_independent_of_order(tmp_path):
     assert names_of(other_seed) != validation
 
 
+def test_images_that_cannot_be_opened_are_left_out_of_their_part(tmp_path):
+    records = [coco_record(number, [1, 1, 9, 9]) for number in range(1, len(NAMES) + 1)]
+    path = coco_set(tmp_path, records, names=NAMES)
+    parts = [names_of(part) for part in split_source(read_coco(path), 0.5)]
+    broken = [names[:2] for names in parts]
+    for name in sum(broken, []):
+        (tmp_path / "images" / name).write_bytes(b"no image")
+    damaged = split_source(read_coco(path), 0.5)
+    lost = [[truth.name for truth in part.left_out] for part in damaged]
+    assert [names_of(part) for part in damaged] == [names[2:] for names in parts]
+    assert lost == broken
+
+
 def test_a_part_gives_the_images_of_the_whole(tmp_path):
     source = read_coco(coco_set(tmp_path, [coco_record(3, [1, 1, 9, 9])], names=NAMES))
     for part in split_source(source, 0.5):

@@ -73,6 +73,13 @@ def test_a_choice_of_lists_is_followed(tmp_path, caplog):
     assert (train, val) == (set("abcdefgh"), set("ij"))
 
 
+def test_one_list_for_both_is_followed_and_said(tmp_path, caplog):
+    folder = tree(tmp_path, train="abcdefgh")
+    train, val, line = opened(caplog, folder, split="train", val_split="train")
+    assert train == val == set("abcdefgh")
+    assert "8 images" in line
+
+
 @pytest.mark.parametrize("lists", [{"test": "ij"}, {"val": "ab"}, {"p": "a", "q": "b"}])
 def test_lists_of_which_none_is_to_train_on_ask_for_a_choice(tmp_path, lists):
     folder = tree(tmp_path, **lists)

@@ -357,3 +357,19 @@ def test_the_loss_curve_of_eight_devices_is_that_of_one(curves_of_eight):
 def test_the_loss_curve_of_a_spread_state_is_that_of_copies(curves_of_eight):
     of_one = loss_curve(1, accumulate=1)
     np.testing.assert_allclose(curves_of_eight[1], of_one, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"momentum": 1.0}, "momentum"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"decay_factor": 0.0}, "decay_factor"),
+        ({"clip_norm": 0.0}, "clip_norm > 0"),
+        ({"milestones": (1.0,)}, "milestones"),
+    ],
+)
+def test_settings_of_the_optimizer_that_mean_nothing_are_refused(options, named):
+    with pytest.raises(ValueError, match=f"OptimizerConfig needs .*{named}"):
+        OptimizerConfig(**options)

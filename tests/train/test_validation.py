@@ -1,6 +1,7 @@
 """Averaged weights, the best checkpoint and early stopping, also of a resumed run."""
 
 import hashlib
+import shutil
 from typing import Any
 
 import jax
@@ -13,7 +14,16 @@ from support import small_rpn
 
 from rpn_jax import predict
 from rpn_jax.data import PipelineConfig, Scenes
-from rpn_jax.train import OptimizerConfig, Run, TrainConfig, load_run, make_optimizer
+from rpn_jax.data.open import Subset
+from rpn_jax.evaluate import ImageProposals
+from rpn_jax.train import (
+    OptimizerConfig,
+    Run,
+    TrainConfig,
+    load_run,
+    make_optimizer,
+    validation,
+)
 from rpn_jax.train import build as build_module
 from rpn_jax.train import run as run_module
 from rpn_jax.train.average import averaged
@@ -148,8 +158,41 @@ def averaged_of(run):
     return averaged(run._state.optimizer, run._state.params)
 
 
+def test_images_whose_file_cannot_be_opened_count_during_training_too(monkeypatch):
+    source = Scenes(1, 4, size=(64, 96))
+    part = Subset(source, [0, 1], left_out=[source.truth(2), source.truth(3)])
+    found = [
+        (row, ImageProposals(truth.image_id, truth.boxes, np.ones(len(truth.boxes))))
+        for row, truth in enumerate(map(source.truth, range(2)))
+    ]
+    monkeypatch.setattr(validation, "predict", lambda *_, **__: found)
+    settings: Any = {"pipeline": None, "config": None, "batch_size": 2}
+    objects = [int((~source.truth(row).is_ignored).sum()) for row in range(4)]
+    share = sum(objects[:2]) / sum(objects)
+    assert 0 < share < 1
+    assert measure(small_rpn.make_rpn(0), part, **settings) == pytest.approx(share)
+
+
+def test_a_best_checkpoint_that_is_not_there_leaves_no_folder(open_run, tmp_path):
+    open_run("plain").close()
+    folder = tmp_path / "plain"
+    for path in folder.glob("best*"):
+        shutil.rmtree(path)
+    with pytest.raises(ValueError, match=r"best, got none. Load the newest one"):
+        load_run(folder, best=True)
+    assert not (folder / "best").exists()
+
+
 @pytest.mark.parametrize(
-    "options", [{"ema": 1.0}, {"ema": 0.0}, {"patience": 3}, {"eval_every": 0}]
+    "options",
+    [
+        {"ema": 1.0},
+        {"ema": 0.0},
+        {"patience": 3},
+        {"eval_every": 0},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+    ],
 )
 def test_settings_that_mean_nothing_are_refused(options):
     with pytest.raises(ValueError, match="TrainConfig needs"):
