@@ -163,7 +163,10 @@ def _match_and_sample(
         config=config,
     )
     logits = None if predictions is None else objectness_logits(predictions)
-    return matches, sample_matches(key, matches, logits=logits, config=config)
+    sampled = sample_matches(
+        key, matches, logits=logits, num_boxes=len(gt_boxes), config=config
+    )
+    return matches, sampled
 
 
 def _plot_losses(metrics: pathlib.Path) -> Figure:

@@ -151,7 +151,9 @@ def sample_targets(
         logits = objectness_logits(
             checked_predictions(predictions, len(anchors), config)
         )
-    index, labels = sample_matches(key, matches, logits=logits, config=config)
+    index, labels = sample_matches(
+        key, matches, logits=logits, num_boxes=len(gt.objects), config=config
+    )
     if isinstance(anchors, AnchorGrid):
         boxes = anchors.take(index)
     else:

@@ -4,11 +4,13 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import reference
 
 from rpn_jax import TargetConfig
+from rpn_jax.core import samplers
 from rpn_jax.core.matching.match import Matches
 from rpn_jax.core.rule_configs import IouBalanceConfig
 from rpn_jax.core.samplers import sample_matches
@@ -41,7 +43,7 @@ def many(config):
     """Samples of one image, with `DRAWS` keys."""
 
     def draw(keys, matches, logits):
-        sample = functools.partial(sample_matches, config=config)
+        sample = functools.partial(sample_matches, num_boxes=BOXES, config=config)
         return jax.vmap(lambda key: sample(key, matches, logits=logits))(keys)
 
     return jax.jit(draw)
@@ -118,6 +120,24 @@ def test_boxes_share_positives_equally_and_the_rest_is_uniform(available):
     np.testing.assert_allclose(counts.mean(axis=0), expected, atol=0.3)
 
 
+@pytest.mark.parametrize("number", [1, 256, 700])
+@pytest.mark.parametrize("top", [3, 2**24])
+@pytest.mark.parametrize("share", [1, 5, 200])
+def test_both_forms_find_the_first_of_each_box(number, top, share):
+    rng = np.random.default_rng(number + share)
+    box = rng.choice(6, number, p=[0.6, 0.2, 0.1, 0.06, 0.04, 0.0]).astype(np.int32)
+    priority = rng.integers(0, top, number).astype(np.float32)  # with 3, many are equal
+    expected = np.zeros(number, bool)
+    for row in range(6):
+        anchors = np.flatnonzero(box == row).tolist()
+        anchors.sort(key=lambda anchor: (priority[anchor], anchor))
+        expected[anchors[:share]] = True
+    drawn = tuple(map(jnp.asarray, (box, priority, np.int32(share))))
+    by_digits = functools.partial(samplers._first_by_digits, num_boxes=5)
+    for form in (samplers._first_by_sorting, by_digits):
+        np.testing.assert_array_equal(jax.jit(form)(drawn), expected)
+
+
 def test_intervals_share_negatives_equally():
     """Loops of `IoUBalancedNegSampler`, with intervals up to the highest negative."""
     matches, logits = make_matches(8)
@@ -145,7 +165,7 @@ def test_a_sample_depends_on_its_key_alone():
     matches, logits = make_matches(5)
     keys = jax.random.split(jax.random.key(9), DRAWS)
     together = jax.tree.map(np.asarray, many(LIBRA)(keys, matches, logits))
-    alone = jax.jit(functools.partial(sample_matches, config=LIBRA))
+    alone = jax.jit(functools.partial(sample_matches, num_boxes=BOXES, config=LIBRA))
     for i in (0, 7):
         found = alone(keys[i], matches, logits=logits)
         np.testing.assert_array_equal(found.anchor_index, together.anchor_index[i])
