@@ -8,7 +8,7 @@ images in the same order, and have the same optimizer, schedule and anchors. The
 one after the other on the CPU.
 
 torchvision follows its rules (positive from an IoU of 0.7, smooth L1), and this library
-follows each of `--rules` in turn: `presets.pyramid`, or that with one change. The same
+follows each of `--rules` in turn: `presets.pyramid`, or that with changes. The same
 function counts the recall of all. Speed is the median over steps, including reading but
 not compilation. Rows of each seed come first, and then means over the seeds with the
 half of their 95 % interval.
@@ -32,24 +32,31 @@ from rpn_jax.evaluate.over_seeds import mean_interval
 from rpn_jax.predict import predict
 from rpn_jax.train import ResolvedConfig, Run, TrainConfig, resolve
 
-_LIBRA = {"positive_sampler": "instance_balanced", "negative_sampler": "iou_balanced"}
-# What each of `--rules` changes in `presets.pyramid`, by the part of `RPNConfig`.
+_UNIFORM = {"positive_sampler": "uniform", "negative_sampler": "uniform"}
+# What each of `--rules` changes in `presets.pyramid`, by the part of `RPNConfig`. All
+# rules but the first have uniform samples, unless they say otherwise.
 CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "pyramid": {},
-    "greedy": {"proposals": {"soft_iou_threshold": None, "vote_iou_threshold": None}},
-    "iou": {"losses": {"objectness": "iou"}},
-    "varifocal": {"losses": {"objectness": "iou", "quality_loss": "varifocal"}},
-    "oln_iou": {"losses": {"objectness": "oln_iou"}},
+    "uniform": {"targets": _UNIFORM},
+    "greedy": {
+        "targets": _UNIFORM,
+        "proposals": {"soft_iou_threshold": None, "vote_iou_threshold": None},
+    },
+    "iou": {"targets": _UNIFORM, "losses": {"objectness": "iou"}},
+    "varifocal": {
+        "targets": _UNIFORM,
+        "losses": {"objectness": "iou", "quality_loss": "varifocal"},
+    },
+    "oln_iou": {"targets": _UNIFORM, "losses": {"objectness": "oln_iou"}},
     "oln": {
-        "targets": {"assigner": "centerness"},
+        "targets": _UNIFORM | {"assigner": "centerness"},
         "losses": {"objectness": "oln_centerness"},
     },
-    "atss": {"targets": {"assigner": "atss"}},
-    "task_aligned": {"targets": {"assigner": "task_aligned"}},
-    "sim_ota": {"targets": {"assigner": "sim_ota"}},
-    "hardest": {"targets": {"negative_sampler": "hardest"}},
-    "libra": {"targets": _LIBRA},
-    "libra_atss": {"targets": _LIBRA | {"assigner": "atss"}},
+    "atss": {"targets": _UNIFORM | {"assigner": "atss"}},
+    "atss_balanced": {"targets": {"assigner": "atss"}},
+    "task_aligned": {"targets": _UNIFORM | {"assigner": "task_aligned"}},
+    "sim_ota": {"targets": _UNIFORM | {"assigner": "sim_ota"}},
+    "hardest": {"targets": _UNIFORM | {"negative_sampler": "hardest"}},
 }
 CASCADE = "cascade_rpn"  # the preset, with the proposals of `presets.pyramid`
 

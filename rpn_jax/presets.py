@@ -233,6 +233,9 @@ def pyramid() -> RPNConfig:
       "Focal Loss" by Lin et al., https://arxiv.org/abs/1708.02002). With three sizes
       per octave, every object has anchors that fit it.
     * Anchors are positive from an IoU of 0.5.
+    * Sampled positives are balanced between objects, and negatives between intervals of
+      IoU, as in "Libra R-CNN" by Pang et al. (https://arxiv.org/abs/1904.02701). So
+      small objects and near misses are not outnumbered.
     * The box loss is GIoU, averaged over positives, so it does not depend on how few of
       the samples are positive.
     * Suppressed boxes stay behind the others, with lower scores, unless their IoU
@@ -244,7 +247,11 @@ def pyramid() -> RPNConfig:
     """
     return RPNConfig(
         anchors=AnchorConfig(sizes=(16, 32, 64, 128, 256), scales_per_octave=3),
-        targets=TargetConfig(positive_iou=0.5),
+        targets=TargetConfig(
+            positive_iou=0.5,
+            positive_sampler="instance_balanced",
+            negative_sampler="iou_balanced",
+        ),
         losses=LossConfig(box_loss="giou", box_normalizer="positives", box_weight=2.0),
         proposals=ProposalConfig(soft_iou_threshold=0.9, vote_iou_threshold=0.8),
     )

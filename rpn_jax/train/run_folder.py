@@ -49,8 +49,9 @@ class RunFolder:
 
         * The batch size, if they have none. Its default follows the number of devices,
           which may have changed.
-        * No reduced decoding, and greedy suppression alone, if the run has them. Runs
-          of version 0.1.0 have both, and today's defaults are others.
+        * No reduced decoding, greedy suppression alone, and uniform samples, if the run
+          has them. Runs of version 0.1.0 have all of them, and today's defaults are
+          others.
 
         Args:
             config: the settings as they were given.
@@ -64,12 +65,13 @@ class RunFolder:
                 run.batch_size,
                 run.pipeline.reduced_decoding,
                 run.rpn.proposals.is_greedy,
+                run.rpn.targets.is_uniform,
             ]
 
         found = by_first(before)
         if found is None:
             return config
-        batch_size, reduced_decoding, is_greedy = found
+        batch_size, reduced_decoding, is_greedy, is_uniform = found
         if config.batch_size is None:
             config = dataclasses.replace(config, batch_size=batch_size)
         parts = with_parts(config)
@@ -77,11 +79,12 @@ class RunFolder:
             pipeline = parts.pipeline or PipelineConfig()
             pipeline = dataclasses.replace(pipeline, reduced_decoding=False)
             config = dataclasses.replace(config, pipeline=pipeline)
-        if is_greedy and parts.rpn is not None:
-            proposals = parts.rpn.proposals.greedy()
-            rules = dataclasses.replace(parts.rpn, proposals=proposals)
-            config = dataclasses.replace(config, rpn=rules)
-        return config
+        rules = parts.rpn
+        if is_greedy and rules is not None:
+            rules = dataclasses.replace(rules, proposals=rules.proposals.greedy())
+        if is_uniform and rules is not None:
+            rules = dataclasses.replace(rules, targets=rules.targets.uniform())
+        return config if rules is parts.rpn else dataclasses.replace(config, rpn=rules)
 
     def claim(self, config: ResolvedConfig) -> None:
         """Creates the folder, or checks that it belongs to this run.

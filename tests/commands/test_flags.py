@@ -147,7 +147,10 @@ def test_the_help_shows_the_sizes_for_the_data_that_is_given(capsys):
         ("assigner task_aligned task_aligned.beta 2", ("task_aligned", 2.0)),
         ("assigner sim_ota sim_ota.center-radius 1.5", ("sim_ota", 1.5)),
         ("assigner region region.ignore-ratio 0.4", ("region", 0.4)),
-        ("assigner centerness centerness.positive-iou 0.2", ("centerness", 0.2)),
+        (
+            "assigner centerness centerness.positive-iou 0.2 negative-sampler uniform",
+            ("centerness", 0.2),
+        ),
     ],
 )
 def test_every_assigner_is_a_flag_that_is_saved_and_read_again(

@@ -264,9 +264,9 @@ def test_only_whole_images_may_be_decoded_at_a_reduced_scale(options, least):
     asked = set()
 
     class Recording(FakeSource):
-        def open_image(self, row, least=None):
+        def open_image(self, row, least=None, library="pillow"):
             asked.add(least)
-            return super().open_image(row, least)
+            return super().open_image(row, least, library)
 
     config = dataclasses.replace(PLAIN, **options)
     take(Recording([(100, 200)] * 4, [[8, 8, 90, 90]]), config, 6)

@@ -223,6 +223,7 @@ def test_other_files_are_decoded_for_a_smaller_result_too(tmp_path, kind):
         image = image.convert(kind)
     image.save(path, quality=95, progressive=kind == "progressive")
     opened = open_image(path, header_of(path), (16, 16))
+    assert isinstance(opened.image, Image.Image)
     assert opened.reduction == (1 if kind == "png" else 4)
     assert (opened.image.mode, opened.size) == ("RGB", (64, 96))
     wanted = Image.fromarray(decode(path).pixels).resize(opened.image.size, 4)

@@ -32,6 +32,8 @@ def test_a_run_with_the_defaults_of_version_0_1_0_continues_with_them(tmp_path):
     old = ["--pipeline.no-reduced-decoding"]
     old += ["--rpn.proposals.soft-iou-threshold", "None"]
     old += ["--rpn.proposals.vote-iou-threshold", "None"]
+    old += ["--rpn.targets.positive-sampler", "uniform"]
+    old += ["--rpn.targets.negative-sampler", "uniform"]
     before = parse_training([*size, *old])
     folder.claim(resolve(before))
     now = parse_training([*size, "--resume"])
