@@ -10,7 +10,7 @@ import pytest
 from support import reference
 
 from rpn_jax import TargetConfig
-from rpn_jax.core import samplers
+from rpn_jax.core import balanced_samplers
 from rpn_jax.core.matching.match import Matches
 from rpn_jax.core.rule_configs import IouBalanceConfig
 from rpn_jax.core.samplers import sample_matches
@@ -120,22 +120,27 @@ def test_boxes_share_positives_equally_and_the_rest_is_uniform(available):
     np.testing.assert_allclose(counts.mean(axis=0), expected, atol=0.3)
 
 
-@pytest.mark.parametrize("number", [1, 256, 700])
-@pytest.mark.parametrize("top", [3, 2**24])
-@pytest.mark.parametrize("share", [1, 5, 200])
-def test_both_forms_find_the_first_of_each_box(number, top, share):
-    rng = np.random.default_rng(number + share)
-    box = rng.choice(6, number, p=[0.6, 0.2, 0.1, 0.06, 0.04, 0.0]).astype(np.int32)
-    priority = rng.integers(0, top, number).astype(np.float32)  # with 3, many are equal
+@pytest.mark.parametrize("number", [1, 256, 5000])
+@pytest.mark.parametrize("top", [3, 5000, 2**24])
+@pytest.mark.parametrize("size", [1, 20, 2000])
+def test_both_forms_find_the_first_of_each_box(number, top, size):
+    rng = np.random.default_rng(number + size)
+    box = rng.choice(7, number, p=[0.6, 0.2, 0.1, 0.05, 0.03, 0.02, 0]).astype(np.int32)
+    priority = rng.integers(0, top, number).astype(np.float32)  # many are equal
+    share = round(size / max(len(set(box) - {5}), 1)) + 1
     expected = np.zeros(number, bool)
-    for row in range(6):
-        anchors = np.flatnonzero(box == row).tolist()
-        anchors.sort(key=lambda anchor: (priority[anchor], anchor))
-        expected[anchors[:share]] = True
-    drawn = tuple(map(jnp.asarray, (box, priority, np.int32(share))))
-    by_digits = functools.partial(samplers._first_by_digits, num_boxes=5)
-    for form in (samplers._first_by_sorting, by_digits):
-        np.testing.assert_array_equal(jax.jit(form)(drawn), expected)
+    for row in range(5):  # 5 stands for no box
+        ascending = sorted(priority[box == row])
+        if ascending:
+            last = ascending[min(share, len(ascending)) - 1]
+            expected |= (box == row) & (priority <= last)
+    drawn = (jnp.asarray(box), jnp.asarray(priority))
+    for form in (
+        balanced_samplers._first_by_sorting,
+        balanced_samplers._first_by_digits,
+    ):
+        find = jax.jit(functools.partial(form, num_boxes=5, size=size))
+        np.testing.assert_array_equal(find(drawn), expected)
 
 
 def test_intervals_share_negatives_equally():
