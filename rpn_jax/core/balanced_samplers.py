@@ -52,7 +52,14 @@ class Draw(NamedTuple):
 def instance_balanced(
     draw: Draw, matches: Matches, size: int, num_boxes: int
 ) -> Chosen:
-    """The same number of positives of each box, and others if there is room."""
+    """The same number of positives of each box, and others if there is room.
+
+    Args:
+        draw: the randomness.
+        matches: the labels, and the box of each positive.
+        size: largest number of positives.
+        num_boxes: number of rows of ground truth.
+    """
     is_positive = matches.labels == 1
     box = jnp.where(is_positive, matches.gt_index, num_boxes)
     options = {"num_boxes": num_boxes, "size": size}
@@ -191,6 +198,12 @@ def iou_balanced(
 def highest(
     priority: Float[jax.Array, " n"], mask: Bool[jax.Array, " n"], size: int
 ) -> Chosen:
-    """The set rows of highest priority, best first, and the number of them."""
+    """The set rows of highest priority, best first, and the number of them.
+
+    Args:
+        priority: finite numbers above `NOT_SET`.
+        mask: the rows to choose from.
+        size: largest number of rows.
+    """
     chosen, index = jax.lax.top_k(jnp.where(mask, priority, NOT_SET), size)
     return Chosen(index, jnp.sum(chosen > NOT_SET, dtype=jnp.int32))
