@@ -145,6 +145,9 @@ class RPNConfig:
         proposals: decoding, selection and suppression.
         num_logits: objectness logits per anchor: 1 for a sigmoid, or 2 for a softmax
             over (background, object), as in py-faster-rcnn and jwyang.
+        num_convs: number of 3x3 convolutions of a plain head. The second version of
+            torchvision's detector has 2.
+        num_pointwise: number of 1x1 convolutions that follow them.
         head: `"plain"` is the `RPNHead` of Faster R-CNN, `"cascade"` the `CascadeHead`
             of Cascade RPN. With a cascade, `targets` labels the moved anchors.
         cascade: settings of the first stage of a cascade.
@@ -162,6 +165,8 @@ class RPNConfig:
     losses: LossConfig = LossConfig()
     proposals: ProposalConfig = ProposalConfig()
     num_logits: Literal[1, 2] = 1
+    num_convs: int = 1
+    num_pointwise: int = 0
     head: Head = "plain"
     cascade: CascadeConfig = CascadeConfig()
 
@@ -172,6 +177,11 @@ class RPNConfig:
             self.head == "cascade" or self.cascade == CascadeConfig(),
             'RPNConfig needs head="cascade" for settings of cascade, got '
             f"head={self.head!r} with {self.cascade}.",
+        )
+        require(
+            self.num_convs >= 1 and self.num_pointwise >= 0,
+            "RPNConfig needs num_convs of at least 1 and num_pointwise of at least 0, "
+            f"got {self.num_convs} and {self.num_pointwise}.",
         )
         for name in ("losses", "proposals"):
             shared = self._shared_with(name)

@@ -15,7 +15,7 @@ from .output import RPNOutput
 
 
 class RPNHead(nnx.Module):
-    """3x3 convolutions, then 1x1 convolutions for objectness and box deltas.
+    """3x3 convolutions, and 1x1 convolutions for objectness and box deltas.
 
     All levels share one set of weights. Weights are initialised from N(0, 0.01) and
     biases with 0, as in Sec. 3.1.3 of "Faster R-CNN" by Ren et al.
@@ -24,6 +24,7 @@ class RPNHead(nnx.Module):
     Attributes:
         num_logits: number of logits of objectness per anchor, 1 or 2.
         convs: the 3x3 convolutions, each with a ReLU.
+        pointwise: the 1x1 convolutions that follow them, each with a ReLU.
         logits: the 1x1 convolution for objectness. The channels of an anchor are side
             by side: (background, object) if there are two.
         deltas: the 1x1 convolution for box deltas. The four channels of an anchor are
@@ -45,6 +46,7 @@ class RPNHead(nnx.Module):
         hidden_features: int | None = None,
         num_logits: int = 1,
         num_convs: int = 1,
+        num_pointwise: int = 0,
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
@@ -54,20 +56,24 @@ class RPNHead(nnx.Module):
             in_features: channels of every feature map.
             anchors_per_cell: number of anchors at a cell, which is
                 `AnchorConfig.anchors_per_cell`.
-            hidden_features: channels of the 3x3 convolutions; None uses `in_features`.
+            hidden_features: channels between the layers; None uses `in_features`.
             num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
             num_convs: number of 3x3 convolutions.
+            num_pointwise: number of 1x1 convolutions after them. They add little to the
+                time of a training step.
             dtype: dtype of the computation, such as bfloat16; None is float32. The
                 features are converted to it. The outputs are float32.
             rngs: randomness of the initial parameters.
 
         Raises:
-            ValueError: `num_logits` is neither 1 nor 2, or there is no convolution.
+            ValueError: `num_logits` is neither 1 nor 2, there is no 3x3 convolution, or
+                a number is negative.
         """
-        if num_logits not in (1, 2) or num_convs < 1:
+        if num_logits not in (1, 2) or num_convs < 1 or num_pointwise < 0:
             raise ValueError(
-                "RPNHead needs num_logits of 1 (sigmoid) or 2 (softmax) and num_convs "
-                f"of at least 1, got {num_logits} and {num_convs}."
+                "RPNHead needs num_logits of 1 (sigmoid) or 2 (softmax), num_convs of "
+                "at least 1 and num_pointwise of at least 0, got "
+                f"{num_logits}, {num_convs} and {num_pointwise}."
             )
         hidden = in_features if hidden_features is None else hidden_features
         conv = functools.partial(make_conv, dtype=dtype, rngs=rngs)
@@ -75,6 +81,9 @@ class RPNHead(nnx.Module):
         self.num_logits = num_logits
         self.convs = nnx.List(
             [conv(*pair, 3) for pair in zip(widths, widths[1:], strict=False)]
+        )
+        self.pointwise = nnx.List(
+            [conv(hidden, hidden, 1) for _ in range(num_pointwise)]
         )
         self.logits = conv(hidden, anchors_per_cell * num_logits, 1)
         self.deltas = conv(hidden, anchors_per_cell * 4, 1)
@@ -153,6 +162,9 @@ class RPNHead(nnx.Module):
         return self._outputs(x)
 
     def _outputs(self, x: Float[jax.Array, "b h w c"]) -> RPNOutput:
+        """What follows the 3x3 convolutions, cell by cell."""
+        for conv in self.pointwise:
+            x = jax.nn.relu(conv(x))
         logits = self.logits(x).astype(jnp.float32)
         deltas = self.deltas(x).astype(jnp.float32)
         shape = (x.shape[0], -1) if self.num_logits == 1 else (x.shape[0], -1, 2)

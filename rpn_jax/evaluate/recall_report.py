@@ -99,18 +99,20 @@ class Recall(NamedTuple):
         by_iou = self.over_iou(limit, size=size)
         if iou is None:
             return float(by_iou.mean())
-        return float(by_iou[_position(iou, IOU_THRESHOLDS, "IoU")])
+        # As in pycocotools, the threshold of 0.9 is 0.8999999999999999.
+        known = tuple(round(threshold, 9) for threshold in IOU_THRESHOLDS)
+        return float(by_iou[_position(round(iou, 9), known, "an IoU")])
 
     def over_iou(
         self, limit: int = 1000, *, size: str = "all"
     ) -> Float[np.ndarray, " t"]:
         """Recall at each of `IOU_THRESHOLDS`; the arguments are those of `average`."""
-        size_row = _position(size, tuple(SIZES), "size")
-        return self.values[:, size_row, _position(limit, CURVE_LIMITS, "limit")]
+        size_row = _position(size, tuple(SIZES), "a size")
+        return self.values[:, size_row, _position(limit, CURVE_LIMITS, "a limit")]
 
     def over_limits(self, *, size: str = "all") -> Float[np.ndarray, " l"]:
         """Average recall of the objects of one size, at each of `CURVE_LIMITS`."""
-        return self.values[:, _position(size, tuple(SIZES), "size")].mean(axis=0)
+        return self.values[:, _position(size, tuple(SIZES), "a size")].mean(axis=0)
 
 
 class CategoryRecall(NamedTuple):
@@ -253,7 +255,7 @@ def _position(wanted: object, known: tuple, what: str) -> int:
     """The index of a value among those that were evaluated."""
     if wanted not in known:
         raise ValueError(
-            f"Recall needs a {what} that was evaluated, got {wanted!r}. Pass one of "
+            f"Recall needs {what} that was evaluated, got {wanted!r}. Pass one of "
             f"{known}."
         )
     return known.index(wanted)

@@ -121,6 +121,7 @@ def make_model(
     hidden_features: int | None = None,
     num_logits: int = 1,
     num_convs: int = 1,
+    num_pointwise: int = 0,
     head: Head = "plain",
     preprocessing: Preprocessing = IMAGENET,
     dtype: DTypeLike | None = None,
@@ -136,6 +137,7 @@ def make_model(
             but at most 512.
         num_logits: 1 for a sigmoid, 2 for a softmax over (background, object).
         num_convs: number of the 3x3 convolutions of a plain head.
+        num_pointwise: number of the 1x1 convolutions of a plain head after them.
         head: `RPNConfig.head`: `"plain"` makes an `RPNHead`, `"cascade"` a
             `CascadeHead`.
         preprocessing: conversion of images that the backbone's weights expect.
@@ -167,15 +169,17 @@ def make_model(
         "rngs": rngs,
     }
     if head == "cascade":
-        if num_convs != 1:
+        if (num_convs, num_pointwise) != (1, 0):
             raise ValueError(
-                'make_model needs num_convs=1 for head="cascade", whose stages have '
-                f"one convolution each, got {num_convs}."
+                "make_model needs num_convs=1 and num_pointwise=0 for "
+                'head="cascade", whose stages have one convolution each, got '
+                f"{num_convs} and {num_pointwise}."
             )
         made = CascadeHead(body.out_features, anchors, **options)
     else:
         number = anchors.anchors_per_cell
-        made = RPNHead(body.out_features, number, num_convs=num_convs, **options)
+        options |= {"num_convs": num_convs, "num_pointwise": num_pointwise}
+        made = RPNHead(body.out_features, number, **options)
     return RPN(body, made, preprocessing=preprocessing)
 
 

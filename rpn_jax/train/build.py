@@ -64,6 +64,8 @@ def build_model(config: ResolvedConfig, rngs: nnx.Rngs | None = None) -> RPN:
     return make_model(
         config.rpn.anchors,
         num_logits=config.rpn.num_logits,
+        num_convs=config.rpn.num_convs,
+        num_pointwise=config.rpn.num_pointwise,
         head=config.rpn.head,
         dtype=None if config.dtype == "float32" else config.dtype,
         rngs=rngs or nnx.Rngs(config.seed),

@@ -60,7 +60,7 @@ def predict_by_hand(head, features, image):
     logits, deltas = [], []
     for level in features:
         x = np.asarray(level[image], float)
-        for conv in head.convs:
+        for conv in (*head.convs, *head.pointwise):
             x = convolve_by_hand(x, np.asarray(conv.kernel), np.asarray(conv.bias))
             x = np.maximum(x, 0.0)
         for out, conv, width in (
@@ -77,13 +77,23 @@ def predict_by_hand(head, features, image):
 
 
 @pytest.mark.parametrize(
-    ("variant", "num_logits", "num_convs"),
-    [("jit", 1, 1), ("jit", 2, 1), ("jit", 1, 2), ("jit", 2, 3), ("eager", 1, 1)],
+    ("variant", "num_logits", "num_convs", "num_pointwise"),
+    [
+        ("jit", 1, 1, 0),
+        ("jit", 2, 1, 2),
+        ("jit", 1, 2, 0),
+        ("jit", 2, 3, 1),
+        ("eager", 1, 1, 0),
+    ],
     indirect=["variant"],
 )
-def test_predictions_equal_convolutions_by_hand(variant, num_logits, num_convs):
+def test_predictions_equal_convolutions_by_hand(
+    variant, num_logits, num_convs, num_pointwise
+):
     head, features = (
-        make_head(num_logits=num_logits, num_convs=num_convs),
+        make_head(
+            num_logits=num_logits, num_convs=num_convs, num_pointwise=num_pointwise
+        ),
         make_features(),
     )
     output = variant(lambda head, x: head(x))(head, features)
@@ -95,10 +105,11 @@ def test_predictions_equal_convolutions_by_hand(variant, num_logits, num_convs):
         np.testing.assert_allclose(output.deltas[image], deltas, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("num_logits", "num_convs"), [(1, 1), (2, 2)])
-def test_predictions_at_some_anchors_are_rows_of_those_at_all(num_logits, num_convs):
+@pytest.mark.parametrize("number", [1, 2])
+def test_predictions_at_some_anchors_are_rows_of_those_at_all(number):
+    # The case of two also has 1x1 convolutions, whose rows are those of single cells.
     head, features = (
-        make_head(num_logits=num_logits, num_convs=num_convs),
+        make_head(num_logits=number, num_convs=number, num_pointwise=number - 1),
         make_features(),
     )
     index = jnp.array([[0, 5, 71, 72, 89, 33], [3, 3, 88, 74, 17, 0]])
@@ -140,7 +151,9 @@ def test_maps_of_another_grid_are_refused():
         make_head().at(make_features()[::-1], GRID, jnp.zeros((2, 1), jnp.int32))
 
 
-@pytest.mark.parametrize("settings", [{"num_logits": 3}, {"num_convs": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"num_logits": 3}, {"num_convs": 0}, {"num_pointwise": -1}]
+)
 def test_impossible_heads_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         RPNHead(CHANNELS, CELL, rngs=nnx.Rngs(0), **settings)
@@ -152,14 +165,15 @@ def test_maps_of_another_width_are_refused():
 
 
 def test_parameters_start_as_in_the_paper():
-    head = RPNHead(64, 3, num_logits=2, rngs=nnx.Rngs(0))
-    for conv in (*head.convs, head.logits, head.deltas):
+    head = RPNHead(64, 3, num_logits=2, num_pointwise=1, rngs=nnx.Rngs(0))
+    for conv in (*head.convs, *head.pointwise, head.logits, head.deltas):
         kernel = np.asarray(conv.kernel)
         assert abs(kernel.mean()) < 5 * 0.01 / np.sqrt(kernel.size)
         assert abs(kernel.std() / 0.01 - 1) < 5 / np.sqrt(kernel.size)
         np.testing.assert_array_equal(conv.bias, 0.0)
         assert kernel.dtype == np.float32
     assert head.convs[0].kernel.shape == (3, 3, 64, 64)
+    assert head.pointwise[0].kernel.shape == (1, 1, 64, 64)
     assert head.logits.kernel.shape == (1, 1, 64, 6)
     assert head.deltas.kernel.shape == (1, 1, 64, 12)
 

@@ -315,6 +315,15 @@ def test_a_limit_that_was_not_evaluated_is_an_error():
     recall = evaluate(*random_data_set(2)).coco
     with pytest.raises(ValueError, match="needs a limit that was evaluated, got 25"):
         recall.average(25)
+    with pytest.raises(ValueError, match="needs an IoU that was evaluated, got 0.92"):
+        recall.average(iou=0.92)
+
+
+@pytest.mark.parametrize("written", [0.5, 0.7, 0.9, 0.95, *IOU_THRESHOLDS])
+def test_every_threshold_is_found_as_it_is_written(written):
+    recall = evaluate(*random_data_set(2)).coco
+    place = int(np.argmin(np.abs(np.array(IOU_THRESHOLDS) - written)))
+    assert recall.average(iou=written) == recall.over_iou()[place]
 
 
 def test_the_table_is_aligned_and_complete():

@@ -66,6 +66,9 @@ def make_foreign_model(checkpoint: Checkpoint) -> ForeignModel:
     report = import_weights(model, checkpoint)
     if report.missing:
         raise ValueError(incomplete(checkpoint, report.missing[0]))
+    config = dataclasses.replace(
+        config, num_convs=shape.num_convs, num_pointwise=shape.num_pointwise
+    )
     return ForeignModel(model, config, report)
 
 

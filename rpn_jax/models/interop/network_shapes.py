@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from flax import nnx
@@ -35,8 +35,9 @@ class NetworkShape(NamedTuple):
         backbone: the backbone.
         num_anchors: number of anchors per cell.
         num_logits: number of logits per anchor.
-        num_convs: number of convolutions of the head.
+        num_convs: number of 3x3 convolutions of the head.
         hidden_features: number of their channels; None is the default.
+        num_pointwise: number of 1x1 convolutions that follow them.
     """
 
     backbone: BackboneConfig
@@ -44,6 +45,7 @@ class NetworkShape(NamedTuple):
     num_logits: int = 1
     num_convs: int = 1
     hidden_features: int | None = None
+    num_pointwise: int = 0
 
 
 def has_head(checkpoint: Checkpoint) -> bool:
@@ -117,8 +119,9 @@ def shape_of(checkpoint: Checkpoint) -> NetworkShape:
         config,
         number,
         2 if _width(checkpoint, "head.logits.kernel") >= 2 * number else 1,
-        len([x for x in tensors if re.fullmatch(r"head\.convs\.\d+\.kernel", x)]),
+        _count(tensors, r"head\.convs\.\d+\.kernel"),
         _width(checkpoint, "head.convs.0.kernel"),
+        _count(tensors, r"head\.pointwise\.\d+\.kernel"),
     )
 
 
@@ -153,6 +156,7 @@ def make_empty_model(
         hidden_features=shape.hidden_features,
         num_logits=shape.num_logits,
         num_convs=shape.num_convs,
+        num_pointwise=shape.num_pointwise,
         **SYSTEMS[system].options(shape.backbone),
         rngs=rngs,
     )
@@ -203,6 +207,11 @@ def incomplete(checkpoint: Checkpoint, name: str) -> str:
         f"{checkpoint.path} needs all weights of a detector for proposals, got none "
         f"for {name}. Choose a complete file."
     )
+
+
+def _count(names: Iterable[str], pattern: str) -> int:
+    """How many names have a form."""
+    return sum(re.fullmatch(pattern, name) is not None for name in names)
 
 
 def _width(checkpoint: Checkpoint, name: str) -> int:

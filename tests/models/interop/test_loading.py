@@ -7,8 +7,20 @@ from flax import nnx
 from safetensors.numpy import save_file
 from support.filled import filled_model
 
-from rpn_jax.models import BackboneConfig, export_weights, load_weights
-from rpn_jax.models.interop import read_checkpoint
+from rpn_jax import AnchorConfig
+from rpn_jax.models import (
+    BackboneConfig,
+    export_weights,
+    load_weights,
+    make_model,
+)
+from rpn_jax.models.interop import (
+    checkpoint_of,
+    make_foreign_model,
+    read_checkpoint,
+    to_system,
+    translate,
+)
 
 
 def make(name="tiny_fpn", seed=0, **settings):
@@ -117,3 +129,25 @@ def test_pickled_objects_are_refused(tmp_path):
     np.savez(path, evil=np.array([print], dtype=object))
     with pytest.raises(ValueError, match="cannot be read as weights"):
         load_weights(make(), path)
+
+
+def test_own_weights_keep_every_layer_of_the_head_and_other_systems_refuse_them():
+    narrow = BackboneConfig(name="tiny_fpn", out_features=8)
+    model = make_model(
+        AnchorConfig(),
+        backbone=narrow,
+        hidden_features=4,
+        num_convs=2,
+        num_pointwise=1,
+        rngs=nnx.Rngs(0),
+    )
+    weights = checkpoint_of(model, "torchvision")
+    found = make_foreign_model(translate(to_system(weights, "rpn_jax"), "rpn_jax"))
+    assert (found.config.num_convs, found.config.num_pointwise) == (2, 1)
+    for name in ("convs", "pointwise", "logits", "deltas"):
+        parts = (nnx.state(getattr(x.head, name)) for x in (found.model, model))
+        jax.tree.map(np.testing.assert_array_equal, *parts)
+    with pytest.raises(
+        ValueError, match=r"torchvision has no name for head\.pointwise"
+    ):
+        to_system(weights, "torchvision")
