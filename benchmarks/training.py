@@ -32,31 +32,41 @@ from rpn_jax.evaluate.over_seeds import mean_interval
 from rpn_jax.predict import predict
 from rpn_jax.train import ResolvedConfig, Run, TrainConfig, resolve
 
+# What each of `--rules` changes in `presets.pyramid`, by the part of `RPNConfig`.
+Changes = Mapping[str, Mapping[str, Any]]
+_SOFT = {"iou_threshold": 0.7, "soft_iou_threshold": 0.9, "soft_factor": 0.03}
+_GREEDY = {
+    "iou_threshold": 0.7,
+    "soft_iou_threshold": None,
+    "vote_iou_threshold": None,
+}
 _UNIFORM = {"positive_sampler": "uniform", "negative_sampler": "uniform"}
-# What each of `--rules` changes in `presets.pyramid`, by the part of `RPNConfig`. All
-# rules but the first have uniform samples, unless they say otherwise.
-CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+
+
+def _alone(targets: Mapping[str, Any] = _UNIFORM, **losses: Any) -> Changes:
+    """One rule, with 256 uniform samples and the first settings of soft suppression."""
+    sampled = {"num_samples": 256, **_UNIFORM, **targets}
+    return {"targets": sampled, "losses": losses, "proposals": _SOFT}
+
+
+_BALANCED = {
+    "positive_sampler": "instance_balanced",
+    "negative_sampler": "iou_balanced",
+}
+CHANGES: Mapping[str, Changes] = {
     "pyramid": {},
-    "uniform": {"targets": _UNIFORM},
-    "greedy": {
-        "targets": _UNIFORM,
-        "proposals": {"soft_iou_threshold": None, "vote_iou_threshold": None},
-    },
-    "iou": {"targets": _UNIFORM, "losses": {"objectness": "iou"}},
-    "varifocal": {
-        "targets": _UNIFORM,
-        "losses": {"objectness": "iou", "quality_loss": "varifocal"},
-    },
-    "oln_iou": {"targets": _UNIFORM, "losses": {"objectness": "oln_iou"}},
-    "oln": {
-        "targets": _UNIFORM | {"assigner": "centerness"},
-        "losses": {"objectness": "oln_centerness"},
-    },
-    "atss": {"targets": _UNIFORM | {"assigner": "atss"}},
-    "atss_balanced": {"targets": {"assigner": "atss"}},
-    "task_aligned": {"targets": _UNIFORM | {"assigner": "task_aligned"}},
-    "sim_ota": {"targets": _UNIFORM | {"assigner": "sim_ota"}},
-    "hardest": {"targets": _UNIFORM | {"negative_sampler": "hardest"}},
+    "greedy": _alone() | {"proposals": _GREEDY},
+    "uniform": _alone(),
+    "balanced": _alone(_BALANCED),
+    "iou": _alone(objectness="iou"),
+    "varifocal": _alone(objectness="iou", quality_loss="varifocal"),
+    "oln_iou": _alone(objectness="oln_iou"),
+    "oln": _alone({"assigner": "centerness"}, objectness="oln_centerness"),
+    "atss": _alone({"assigner": "atss"}),
+    "atss_balanced": _alone({"assigner": "atss"} | _BALANCED),
+    "task_aligned": _alone({"assigner": "task_aligned"}),
+    "sim_ota": _alone({"assigner": "sim_ota"}),
+    "hardest": _alone({"negative_sampler": "hardest"}),
 }
 CASCADE = "cascade_rpn"  # the preset, with the proposals of `presets.pyramid`
 

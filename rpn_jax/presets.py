@@ -236,11 +236,13 @@ def pyramid() -> RPNConfig:
     * Sampled positives are balanced between objects, and negatives between intervals of
       IoU, as in "Libra R-CNN" by Pang et al. (https://arxiv.org/abs/1904.02701). So
       small objects and near misses are not outnumbered.
+    * There are 512 samples per image instead of 256, so more positives count. The head
+      runs at samples alone, which makes them cheap.
     * The box loss is GIoU, averaged over positives, so it does not depend on how few of
       the samples are positive.
-    * Suppressed boxes stay behind the others, with lower scores, unless their IoU
-      with a better box exceeds 0.9, and the boxes that win are means of those around
-      them. `docs/benchmarks.md` has what this adds to recall.
+    * A box loses to a better one from an IoU of 0.75. It stays behind the others, with
+      a lower score, unless their IoU exceeds 0.95, and the boxes that win are means of
+      those around them. `docs/benchmarks.md` has what this adds to recall.
 
     >>> pyramid().losses.box_loss
     'giou'
@@ -249,11 +251,17 @@ def pyramid() -> RPNConfig:
         anchors=AnchorConfig(sizes=(16, 32, 64, 128, 256), scales_per_octave=3),
         targets=TargetConfig(
             positive_iou=0.5,
+            num_samples=512,
             positive_sampler="instance_balanced",
             negative_sampler="iou_balanced",
         ),
         losses=LossConfig(box_loss="giou", box_normalizer="positives", box_weight=2.0),
-        proposals=ProposalConfig(soft_iou_threshold=0.9, vote_iou_threshold=0.8),
+        proposals=ProposalConfig(
+            iou_threshold=0.75,
+            soft_iou_threshold=0.95,
+            soft_factor=0.3,
+            vote_iou_threshold=0.8,
+        ),
     )
 
 

@@ -103,6 +103,12 @@ def _mobilenet_v3_rules() -> RPNConfig:
     return dataclasses.replace(presets.pyramid(), anchors=_MOBILENET_V3_ANCHORS)
 
 
+def _tiny_rules() -> RPNConfig:
+    # On scenes, a 1x1 convolution in the head raised AR@100 and AR@1000 by 0.01 to 0.02
+    # in the same time.
+    return dataclasses.replace(presets.pyramid(), num_pointwise=1)
+
+
 def _resnet_fpn(depth: int) -> BackboneSpec:
     return BackboneSpec(
         make_trunk=functools.partial(resnet, depth=depth),
@@ -130,6 +136,7 @@ _SPECS: Mapping[str, BackboneSpec] = MappingProxyType(
         # because the losses compute it at the sampled anchors alone.
         "tiny_fpn": BackboneSpec(
             make_trunk=tiny,
+            rules=_tiny_rules,
             pyramid_features=64,
             smooths_finest=False,
             head_features=128,

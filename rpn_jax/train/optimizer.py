@@ -26,7 +26,7 @@ class OptimizerConfig:
         weight_decay: decay of the kernels; biases and norms are never decayed. SGD adds
             it to the gradient, AdamW and Muon to the update.
         warmup_steps: number of steps in which the learning rate rises linearly to its
-            peak.
+            peak, but at most a fifth of all steps.
         schedule: `"cosine"` decays to 0 at the last step; `"step"` multiplies the rate
             by `decay_factor` at every milestone; `"constant"` does not decay.
         milestones: positions of the decays of `"step"`, as shares of all steps.
@@ -76,8 +76,8 @@ def make_schedule(
     Args:
         config: the shape of the schedule.
         learning_rate: peak learning rate.
-        num_steps: number of steps of the whole training. The warm-up takes at most half
-            of them.
+        num_steps: number of steps of the whole training. The warm-up takes at most a
+            fifth of them.
 
     Returns:
         A function from the step, counted from 0, to the learning rate.
@@ -86,7 +86,7 @@ def make_schedule(
     >>> float(schedule(10)) < float(schedule(9))
     True
     """
-    warmup = min(config.warmup_steps, num_steps // 2)
+    warmup = min(config.warmup_steps, num_steps // 5)
     rest = num_steps - warmup
     # `join_schedules` restarts the count after the warm-up, so decays do so too.
     if config.schedule == "cosine":
