@@ -294,7 +294,7 @@ def test_a_damaged_configuration_names_the_field(text, message, tmp_path):
 def test_defaults_follow_the_data_and_the_backbone():
     scenes, real = resolve(TrainConfig()), resolve(TrainConfig(data="a.json"))
     assert (scenes.backbone, real.backbone) == ("tiny_fpn", "mobilenet_v2_fpn")
-    assert (scenes.optimizer.name, scenes.lr, real.lr) == ("muon", 3e-3, 1e-3)
+    assert (scenes.optimizer.name, scenes.lr, real.lr) == ("muon", 7e-3, 1e-3)
     assert (scenes.batch_size, real.batch_size) == (4, 8)
     assert real.rpn == presets.pyramid()
     assert scenes.rpn == dataclasses.replace(real.rpn, num_pointwise=1)

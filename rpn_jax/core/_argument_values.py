@@ -138,7 +138,8 @@ def _as(value: Any, kind: Any) -> Any:
         return _number(value)
     if kind is int:
         number = _number(value)
-        return int(_checked(number, number == int(number)))
+        _checked(number, number == int(number))
+        return int(number) if isinstance(number, (bool, float)) else number
     if kind is bool:
         return bool(_checked(value, isinstance(value, (bool, np.bool_))))
     if kind is str and isinstance(value, os.PathLike):

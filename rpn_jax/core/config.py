@@ -17,6 +17,13 @@ Head = Literal["plain", "cascade"]
 _SHARED = ("pixel_offset", "delta_weights", "num_samples")  # by all stages
 
 
+class _TakenOver(int):
+    """A `num_samples` that a stage took over from `targets`, and not from its user.
+
+    So `targets` may replace it later, by `dataclasses.replace` or by a flag.
+    """
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProposalConfig:
     """How predictions become proposals.
@@ -208,12 +215,13 @@ class RPNConfig:
                     getattr(self.targets, field.name),
                 )
                 require(
-                    own in (field.default, value),
+                    own in (field.default, value) or isinstance(own, _TakenOver),
                     f"RPNConfig needs one {field.name} for all stages, got {value} in "
                     f"targets and {own} in {name}. Set it in targets; {name} takes it "
                     f"over if it has the default of {field.default}.",
                 )
-                shared[field.name] = value
+                is_number = field.name == "num_samples"
+                shared[field.name] = _TakenOver(value) if is_number else value
         return shared
 
 

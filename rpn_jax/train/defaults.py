@@ -15,14 +15,16 @@ class DataDefaults:
         min_side: pixels to which the shorter side of an image is resized.
         max_side: pixels that the longer side does not exceed.
         batch_size: images per step, before rounding up to what devices share evenly.
-        lr: peak learning rate of AdamW and Muon.
+        adamw_lr: peak learning rate of AdamW.
+        muon_lr: peak learning rate of Muon.
     """
 
     backbone: BackboneName
     min_side: int
     max_side: int
     batch_size: int
-    lr: float
+    adamw_lr: float
+    muon_lr: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,8 @@ SCENES = DataDefaults(
     min_side=240,
     max_side=320,
     batch_size=4,
-    lr=3e-3,
+    adamw_lr=3e-3,
+    muon_lr=7e-3,
 )
 
 # Photographs get a trunk that a CPU can train. A shorter side of 480 instead of the 600
@@ -54,7 +57,8 @@ FILES = DataDefaults(
     min_side=480,
     max_side=800,
     batch_size=8,
-    lr=1e-3,
+    adamw_lr=1e-3,
+    muon_lr=1e-3,
 )
 
 # The length of a run without --steps and --epochs. Scenes never repeat; 1,000 steps

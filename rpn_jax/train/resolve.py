@@ -32,7 +32,8 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
     """
     config = with_parts(config)
     data, start = data_defaults(config), start_defaults(config)
-    is_sgd = config.optimizer is not None and config.optimizer.name == "sgd"
+    assert config.optimizer is not None  # `with_parts` has chosen one
+    rates = {"sgd": SGD_LR, "adamw": data.adamw_lr, "muon": data.muon_lr}
     return ResolvedConfig(
         **_filled(
             config,
@@ -40,7 +41,7 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
             frozen_stages=start.frozen_stages,
             batch_size=_shared_evenly(data.batch_size, config.accumulate),
             weights_system=_system_of(config, weights),
-            lr=SGD_LR if is_sgd else data.lr,
+            lr=rates[config.optimizer.name],
         )
     )
 

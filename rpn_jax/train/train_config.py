@@ -101,8 +101,8 @@ class TrainConfig:
         steps: number of updates, as an alternative to `epochs`. With neither, 1,000
             steps on scenes; on other data 12 epochs, but at least 500 steps.
         epochs: number of times that every image is seen.
-        lr: peak learning rate. None uses 0.02 for SGD; for AdamW and Muon 0.003 on
-            scenes and 0.001 on other data.
+        lr: peak learning rate. None uses 0.02 for SGD, 0.001 for AdamW and Muon, and on
+            scenes 0.003 for AdamW and 0.007 for Muon.
         seed: seed of the weights, the order of images and the sampled anchors.
         seeds: number of runs, with the seeds `seed`, `seed + 1` and so on. Each has a
             folder in `out`; `seeds.json` and the table have the mean of their recall

@@ -212,6 +212,9 @@ def test_what_stages_share_is_set_once_in_targets():
     shared = {"pixel_offset": 1.0, "delta_weights": (10, 10, 5, 5), "num_samples": 64}
     config = RPNConfig(targets=TargetConfig(**shared))
     assert config.losses.num_samples == 64
+    # What a stage took over does not bind the next `targets`.
+    targets = dataclasses.replace(config.targets, num_samples=32)
+    assert dataclasses.replace(config, targets=targets).losses.num_samples == 32
     assert config.proposals.pixel_offset == 1.0
     assert config.losses.delta_weights == config.proposals.delta_weights
     assert config.proposals.delta_weights == (10, 10, 5, 5)
