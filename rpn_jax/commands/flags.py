@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from ..core.config import open_shares
 from ..distributed import ProcessConfig
 from ..train import TrainConfig, read_config
 from ..train.resolve import with_parts
@@ -138,6 +139,7 @@ def _defaults(
     config = default or TrainConfig()
     if given.config is not None:
         config = read_config(TrainConfig, os.path.expanduser(given.config))
+    config = _with_open_shares(config)
     # The defaults of a nested flag such as --rpn.anchors.sizes depend on --preset and
     # --backbone. So a first pass reads those, and the second one has all the flags.
     parts = ("optimizer", "pipeline", "rpn")
@@ -151,7 +153,14 @@ def _defaults(
         if is_open and any(x in _HELP for x in rest):
             other = with_parts(dataclasses.replace(draft, data="other data"))
             config = with_both_defaults(config, other)
-    return config, rest
+    return _with_open_shares(config), rest
+
+
+def _with_open_shares(config: TrainConfig) -> TrainConfig:
+    """So that a flag of `rpn.targets` sets its value for all stages."""
+    if config.rpn is None:
+        return config
+    return dataclasses.replace(config, rpn=open_shares(config.rpn))
 
 
 def _at_home(config: T) -> T:

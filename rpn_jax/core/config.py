@@ -1,5 +1,6 @@
 """The settings of every stage: frozen and hashable, so `jit` can take them static."""
 
+import copy
 import dataclasses
 import math
 from typing import Any, Literal
@@ -115,17 +116,6 @@ class ProposalConfig:
             f"(0, 1] or None, got {self.soft_factor} and {vote}.",
         )
 
-    @property
-    def is_greedy(self) -> bool:
-        """Whether boxes are suppressed alone, and neither kept softly nor moved."""
-        return self.soft_iou_threshold is None and self.vote_iou_threshold is None
-
-    def greedy(self) -> "ProposalConfig":
-        """The same settings with greedy suppression alone."""
-        return dataclasses.replace(
-            self, soft_iou_threshold=None, vote_iou_threshold=None
-        )
-
     def for_training(self) -> "ProposalConfig":
         """The same settings with the training limits in force."""
         return dataclasses.replace(
@@ -226,3 +216,18 @@ class RPNConfig:
 
 
 lenient_settings(RPNConfig)
+
+
+def open_shares(config: RPNConfig) -> RPNConfig:
+    """A copy in which the stages have not yet taken over what `targets` sets.
+
+    The flags of `rpn-jax train` change such a copy field by field, and then make an
+    `RPNConfig` of the parts. It is not for use as it is.
+    """
+    opened = copy.copy(config)
+    for name in ("losses", "proposals"):
+        stage = getattr(config, name)
+        shared = [x for x in dataclasses.fields(stage) if x.name in _SHARED]
+        defaults = {field.name: field.default for field in shared}
+        object.__setattr__(opened, name, dataclasses.replace(stage, **defaults))
+    return opened

@@ -168,20 +168,6 @@ class TargetConfig:
         samplers = (self.positive_sampler, self.negative_sampler)
         return self.assigner_reads_predictions or "hardest" in samplers
 
-    @property
-    def is_uniform(self) -> bool:
-        """Whether all samples are drawn with equal chances."""
-        return (self.positive_sampler, self.negative_sampler) == ("uniform", "uniform")
-
-    def uniform(self) -> "TargetConfig":
-        """The same settings with uniform samples."""
-        return dataclasses.replace(
-            self,
-            positive_sampler="uniform",
-            negative_sampler="uniform",
-            iou_balance=IouBalanceConfig(),
-        )
-
     def before_training(self) -> "TargetConfig":
         """The same settings without the rule that reads predictions, if it is one.
 

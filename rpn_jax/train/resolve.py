@@ -9,7 +9,8 @@ from .. import presets
 from ..core.config import RPNConfig
 from ..data import PipelineConfig
 from ..models import backbone_spec
-from ..models.interop import Checkpoint, SystemName, read_checkpoint
+from ..models.interop import Checkpoint, SystemName, has_head, read_checkpoint
+from ..models.interop.network_shapes import shape_of
 from .defaults import SGD_LR, data_defaults, start_defaults
 from .optimizer import OptimizerConfig
 from .train_config import Preset, ResolvedConfig, TrainConfig
@@ -25,12 +26,17 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
 
     Returns:
         The settings with a backbone, frozen stages, a batch size, an optimizer, a
-        learning rate, a pipeline, the rules, and the system of the weights.
+        learning rate, a pipeline, the rules, and the system of the weights. The head
+        has the layers that its weights have, if they are there and the rules have as
+        many as by default.
 
     >>> resolve(TrainConfig(data="scenes")).backbone
     'tiny_fpn'
     """
     config = with_parts(config)
+    if config.init_weights is not None and config.weights_system is None:
+        weights = weights or read_checkpoint(config.init_weights)
+    config = _with_layers(config, weights)
     data, start = data_defaults(config), start_defaults(config)
     assert config.optimizer is not None  # `with_parts` has chosen one
     rates = {"sgd": SGD_LR, "adamw": data.adamw_lr, "muon": data.muon_lr}
@@ -40,7 +46,7 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
             backbone=data.backbone,
             frozen_stages=start.frozen_stages,
             batch_size=_shared_evenly(data.batch_size, config.accumulate),
-            weights_system=_system_of(config, weights),
+            weights_system=None if weights is None else _system_of(weights),
             lr=rates[config.optimizer.name],
         )
     )
@@ -78,8 +84,21 @@ def _rules(preset: Preset | None, backbone: str) -> RPNConfig:
     return backbone_spec(backbone).rules()
 
 
-def _system_of(config: TrainConfig, weights: Checkpoint | None) -> SystemName | None:
-    if config.init_weights is None or config.weights_system is not None:
-        return config.weights_system
-    found = (weights or read_checkpoint(config.init_weights)).system
-    return next(name for name in get_args(SystemName) if name == found)
+def _with_layers(config: TrainConfig, weights: Checkpoint | None) -> TrainConfig:
+    """Gives the head the layers of a head that is loaded, unless others were chosen."""
+    rules, data = config.rpn, data_defaults(config)
+    if rules is None or weights is None or not has_head(weights):
+        return config
+    usual = _rules(config.preset, config.backbone or data.backbone)
+    layers = [(x.num_convs, x.num_pointwise) for x in (rules, usual)]
+    if rules.head != "plain" or layers[0] != layers[1]:
+        return config
+    shape = shape_of(weights)
+    rules = dataclasses.replace(
+        rules, num_convs=shape.num_convs, num_pointwise=shape.num_pointwise
+    )
+    return dataclasses.replace(config, rpn=rules)
+
+
+def _system_of(weights: Checkpoint) -> SystemName:
+    return next(name for name in get_args(SystemName) if name == weights.system)

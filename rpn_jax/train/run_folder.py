@@ -3,12 +3,12 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from ..data import PipelineConfig
 from ..distributed import by_first, check_shared
 from .config_file import flat, read_config, write_config
-from .resolve import with_parts
+from .earlier_defaults import earlier_settings, with_earlier
 from .train_config import ResolvedConfig, TrainConfig
 
 # The settings that may change when a run is resumed: they do not affect its numbers.
@@ -45,46 +45,22 @@ class RunFolder:
         self.best = self.path / "best"
 
     def continued(self, config: TrainConfig) -> TrainConfig:
-        """Settings with three things of the run that they resume.
+        """Settings with what they leave open to the run that they resume.
 
-        * The batch size, if they have none. Its default follows the number of devices,
-          which may have changed.
-        * No reduced decoding, greedy suppression alone, and uniform samples, if the run
-          has them. Runs of version 0.1.0 have all of them, and today's defaults are
-          others.
+        That is the batch size, whose default follows the number of devices, the
+        learning rate, and defaults of version 0.1.0; see `with_earlier`.
 
         Args:
             config: the settings as they were given.
         """
 
-        def before() -> list[Any] | None:
+        def before() -> Mapping[str, Any] | None:
             if not config.resume or not self.config.exists():
                 return None
-            run = read_config(ResolvedConfig, self.config)
-            return [
-                run.batch_size,
-                run.pipeline.reduced_decoding,
-                run.rpn.proposals.is_greedy,
-                run.rpn.targets.is_uniform,
-            ]
+            return earlier_settings(read_config(ResolvedConfig, self.config))
 
-        found = by_first(before)
-        if found is None:
-            return config
-        batch_size, reduced_decoding, is_greedy, is_uniform = found
-        if config.batch_size is None:
-            config = dataclasses.replace(config, batch_size=batch_size)
-        parts = with_parts(config)
-        if not reduced_decoding:
-            pipeline = parts.pipeline or PipelineConfig()
-            pipeline = dataclasses.replace(pipeline, reduced_decoding=False)
-            config = dataclasses.replace(config, pipeline=pipeline)
-        rules = parts.rpn
-        if is_greedy and rules is not None:
-            rules = dataclasses.replace(rules, proposals=rules.proposals.greedy())
-        if is_uniform and rules is not None:
-            rules = dataclasses.replace(rules, targets=rules.targets.uniform())
-        return config if rules is parts.rpn else dataclasses.replace(config, rpn=rules)
+        earlier = by_first(before)
+        return config if earlier is None else with_earlier(config, earlier)
 
     def claim(self, config: ResolvedConfig) -> None:
         """Creates the folder, or checks that it belongs to this run.

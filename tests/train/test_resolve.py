@@ -47,6 +47,14 @@ def test_a_run_reads_its_weights_once(weights, reads, tmp_path):
     assert run.config.frozen_stages == 2
     expected = read_checkpoint(weights).tensors["head.deltas.kernel"]
     np.testing.assert_array_equal(run.model.head.deltas.kernel[...], expected)
+    # By default the head of this backbone has a 1x1 convolution, and here it has none.
+    assert run.config.rpn.num_pointwise == 0
+
+
+def test_layers_of_the_head_that_were_chosen_are_not_those_of_its_weights(weights):
+    flags = ["--backbone", "tiny_fpn", "--init-weights", str(weights)]
+    chosen = resolve(parse_training([*flags, "--rpn.num-pointwise", "2"]))
+    assert chosen.rpn.num_pointwise == 2
 
 
 def test_the_defaults_of_flags_need_no_file(reads):

@@ -34,6 +34,9 @@ def test_a_run_with_the_defaults_of_version_0_1_0_continues_with_them(tmp_path):
     old += ["--rpn.proposals.vote-iou-threshold", "None"]
     old += ["--rpn.targets.positive-sampler", "uniform"]
     old += ["--rpn.targets.negative-sampler", "uniform"]
+    old += ["--rpn.targets.num-samples", "256", "--rpn.num-pointwise", "0"]
+    old += ["--rpn.proposals.iou-threshold", "0.7", "--lr", "0.003"]
+    old += ["--rpn.proposals.soft-factor", "0.03"]
     before = parse_training([*size, *old])
     folder.claim(resolve(before))
     now = parse_training([*size, "--resume"])
@@ -43,6 +46,9 @@ def test_a_run_with_the_defaults_of_version_0_1_0_continues_with_them(tmp_path):
     assert continued.pipeline == before.pipeline
     assert resolve(now).rpn != resolve(before).rpn == resolve(continued).rpn
     folder.claim(resolve(continued))
+    own = parse_training([*size, "--resume", "--rpn.targets.num-samples", "128"])
+    with pytest.raises(ValueError, match="num_samples was 256 and is 128"):
+        folder.claim(resolve(folder.continued(own)))
     other = RunFolder(tmp_path / "other")
     assert other.continued(now) == now
     other.claim(resolve(parse_training(size)))
