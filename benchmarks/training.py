@@ -43,7 +43,9 @@ _GREEDY = {
 _UNIFORM = {"positive_sampler": "uniform", "negative_sampler": "uniform"}
 
 
-def _alone(targets: Mapping[str, Any] = _UNIFORM, **losses: Any) -> Changes:
+def _alone(
+    targets: Mapping[str, Any] = _UNIFORM, **losses: Any
+) -> dict[str, Mapping[str, Any]]:
     """One rule, with 256 uniform samples and the first settings of soft suppression."""
     sampled = {"num_samples": 256, **_UNIFORM, **targets}
     return {"targets": sampled, "losses": losses, "proposals": _SOFT}

@@ -23,8 +23,7 @@ class RPNHead(nnx.Module):
 
     Attributes:
         num_logits: number of logits of objectness per anchor, 1 or 2.
-        convs: the 3x3 convolutions, each with a ReLU.
-        pointwise: the 1x1 convolutions that follow them, each with a ReLU.
+        convs: the 3x3 convolutions and then the 1x1 ones, each with a ReLU.
         logits: the 1x1 convolution for objectness. The channels of an anchor are side
             by side: (background, object) if there are two.
         deltas: the 1x1 convolution for box deltas. The four channels of an anchor are
@@ -77,13 +76,11 @@ class RPNHead(nnx.Module):
             )
         hidden = in_features if hidden_features is None else hidden_features
         conv = functools.partial(make_conv, dtype=dtype, rngs=rngs)
-        widths = [in_features] + [hidden] * num_convs
         self.num_logits = num_logits
+        sizes = [3] * num_convs + [1] * num_pointwise
+        pairs = [(in_features, hidden)] + [(hidden, hidden)] * (len(sizes) - 1)
         self.convs = nnx.List(
-            [conv(*pair, 3) for pair in zip(widths, widths[1:], strict=False)]
-        )
-        self.pointwise = nnx.List(
-            [conv(hidden, hidden, 1) for _ in range(num_pointwise)]
+            [conv(*pair, size) for pair, size in zip(pairs, sizes, strict=True)]
         )
         self.logits = conv(hidden, anchors_per_cell * num_logits, 1)
         self.deltas = conv(hidden, anchors_per_cell * 4, 1)
@@ -143,7 +140,8 @@ class RPNHead(nnx.Module):
             if i > 0:  # outside the map a convolution sees zeros, as its padding has
                 x = jnp.where(is_inside[..., None], x, 0)
             x = jax.nn.relu(_without_padding(conv, x))
-            is_inside = is_inside[:, 1:-1, 1:-1]
+            if conv.kernel_size == (3, 3):
+                is_inside = is_inside[:, 1:-1, 1:-1]
         # A cell predicts for all its anchors: pick the one that was asked for.
         output = self._outputs(x)
         rows = jnp.arange(index.size)
@@ -162,9 +160,6 @@ class RPNHead(nnx.Module):
         return self._outputs(x)
 
     def _outputs(self, x: Float[jax.Array, "b h w c"]) -> RPNOutput:
-        """What follows the 3x3 convolutions, cell by cell."""
-        for conv in self.pointwise:
-            x = jax.nn.relu(conv(x))
         logits = self.logits(x).astype(jnp.float32)
         deltas = self.deltas(x).astype(jnp.float32)
         shape = (x.shape[0], -1) if self.num_logits == 1 else (x.shape[0], -1, 2)
@@ -184,9 +179,9 @@ class RPNHead(nnx.Module):
             The patches, which of their cells lie on the map, and the index of each
             anchor among those of its cell.
         """
-        # A patch has one cell more on each side per convolution. Cells are counted
+        # A patch has one cell more on each side per 3x3 convolution. Cells are counted
         # through all levels; `outside` stands for a cell beyond the map.
-        reach = len(self.convs)
+        reach = sum(conv.kernel_size == (3, 3) for conv in self.convs)
         offsets = jnp.arange(-reach, reach + 1, dtype=jnp.int32)[None, :]
         levels = [x.reshape(-1, x.shape[-1]) for x in features]
         outside = sum(len(cells) for cells in levels)

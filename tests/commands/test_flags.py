@@ -122,10 +122,10 @@ def test_objectness_as_quality_is_a_flag_that_a_run_keeps(tmp_path):
 
 
 def test_a_flag_of_the_targets_sets_its_value_for_all_stages():
-    rules = flags.parse_training(["--rpn.targets.num-samples", "64"]).rpn
-    assert rules.losses.num_samples == 64
+    config = resolve(flags.parse_training(["--rpn.targets.num-samples", "64"]))
+    assert config.rpn.losses.num_samples == 64
     legacy = ["--backbone", "vgg16", "--rpn.targets.pixel-offset", "0"]
-    assert flags.parse_training(legacy).rpn.proposals.pixel_offset == 0
+    assert resolve(flags.parse_training(legacy)).rpn.proposals.pixel_offset == 0
 
 
 def test_a_flag_of_another_stage_may_not_contradict_the_targets(capsys):

@@ -60,7 +60,7 @@ def predict_by_hand(head, features, image):
     logits, deltas = [], []
     for level in features:
         x = np.asarray(level[image], float)
-        for conv in (*head.convs, *head.pointwise):
+        for conv in head.convs:
             x = convolve_by_hand(x, np.asarray(conv.kernel), np.asarray(conv.bias))
             x = np.maximum(x, 0.0)
         for out, conv, width in (
@@ -109,7 +109,7 @@ def test_predictions_equal_convolutions_by_hand(
 def test_predictions_at_some_anchors_are_rows_of_those_at_all(number):
     # The case of two also has 1x1 convolutions, whose rows are those of single cells.
     head, features = (
-        make_head(num_logits=number, num_convs=number, num_pointwise=number - 1),
+        make_head(num_logits=number, num_convs=number, num_pointwise=2 * number - 2),
         make_features(),
     )
     index = jnp.array([[0, 5, 71, 72, 89, 33], [3, 3, 88, 74, 17, 0]])
@@ -166,14 +166,14 @@ def test_maps_of_another_width_are_refused():
 
 def test_parameters_start_as_in_the_paper():
     head = RPNHead(64, 3, num_logits=2, num_pointwise=1, rngs=nnx.Rngs(0))
-    for conv in (*head.convs, *head.pointwise, head.logits, head.deltas):
+    for conv in (*head.convs, head.logits, head.deltas):
         kernel = np.asarray(conv.kernel)
         assert abs(kernel.mean()) < 5 * 0.01 / np.sqrt(kernel.size)
         assert abs(kernel.std() / 0.01 - 1) < 5 / np.sqrt(kernel.size)
         np.testing.assert_array_equal(conv.bias, 0.0)
         assert kernel.dtype == np.float32
     assert head.convs[0].kernel.shape == (3, 3, 64, 64)
-    assert head.pointwise[0].kernel.shape == (1, 1, 64, 64)
+    assert head.convs[1].kernel.shape == (1, 1, 64, 64)
     assert head.logits.kernel.shape == (1, 1, 64, 6)
     assert head.deltas.kernel.shape == (1, 1, 64, 12)
 

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from flax import nnx
@@ -115,13 +115,15 @@ def shape_of(checkpoint: Checkpoint) -> NetworkShape:
     if not is_whole:
         return NetworkShape(config, 1)
     number = num_anchors(checkpoint)
+    convs = [x for x in tensors if re.fullmatch(r"head\.convs\.\d+\.kernel", x)]
+    num_pointwise = sum(tensors[x].shape[:2] == (1, 1) for x in convs)
     return NetworkShape(
         config,
         number,
         2 if _width(checkpoint, "head.logits.kernel") >= 2 * number else 1,
-        _count(tensors, r"head\.convs\.\d+\.kernel"),
+        len(convs) - num_pointwise,
         _width(checkpoint, "head.convs.0.kernel"),
-        _count(tensors, r"head\.pointwise\.\d+\.kernel"),
+        num_pointwise,
     )
 
 
@@ -207,11 +209,6 @@ def incomplete(checkpoint: Checkpoint, name: str) -> str:
         f"{checkpoint.path} needs all weights of a detector for proposals, got none "
         f"for {name}. Choose a complete file."
     )
-
-
-def _count(names: Iterable[str], pattern: str) -> int:
-    """How many names have a form."""
-    return sum(re.fullmatch(pattern, name) is not None for name in names)
 
 
 def _width(checkpoint: Checkpoint, name: str) -> int:
