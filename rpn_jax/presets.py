@@ -236,13 +236,11 @@ def pyramid() -> RPNConfig:
     * Sampled positives are balanced between objects, and negatives between intervals of
       IoU, as in "Libra R-CNN" by Pang et al. (https://arxiv.org/abs/1904.02701). So
       small objects and near misses are not outnumbered.
-    * There are 512 samples per image instead of 256, so more positives count. The head
-      runs at samples alone, which makes them cheap.
+    * There are 512 samples per image instead of 256, so more positives count.
     * The box loss is GIoU, averaged over positives, so it does not depend on how few of
       the samples are positive.
-    * A box loses to a better one from an IoU of 0.75. It stays behind the others, with
-      a lower score, unless their IoU exceeds 0.95, and the boxes that win are means of
-      those around them. `docs/benchmarks.md` has what this adds to recall.
+    * A box that loses at an IoU of 0.75 stays behind the others up to one of 0.95, and
+      those that win are means of boxes around them; see `docs/benchmarks.md`.
 
     >>> pyramid().losses.box_loss
     'giou'

@@ -21,7 +21,7 @@ _SHARED = ("pixel_offset", "delta_weights", "num_samples")  # by all stages
 class _TakenOver(int):
     """A `num_samples` that a stage took over from `targets`, and not from its user.
 
-    So `targets` may replace it later, by `dataclasses.replace` or by a flag.
+    So `dataclasses.replace` may give an `RPNConfig` other `targets`.
     """
 
 
