@@ -129,7 +129,12 @@ def compile_step(
     start = time.perf_counter()
     model = shapes_only(lambda rngs: build_model(config, rngs))
     schedule = make_schedule(config.optimizer, config.lr, 1000)
-    optimizer = make_optimizer(config.optimizer, schedule, ema=config.ema)
+    optimizer = make_optimizer(
+        config.optimizer,
+        schedule,
+        trunk_lr_scale=config.trunk_lr_scale,
+        ema=config.ema,
+    )
     graphdef, state = state_shapes(model, optimizer, mesh)
     if config.shard_parameters:
         state = jax.tree.map(

@@ -29,6 +29,7 @@ from rpn_jax.evaluate import read_coco_results
 from rpn_jax.models import export_weights, load_weights
 from rpn_jax.models.interop import read_tensors
 from rpn_jax.train import (
+    OptimizerConfig,
     Progress,
     ResolvedConfig,
     TrainConfig,
@@ -300,10 +301,14 @@ def test_defaults_follow_the_data_and_the_backbone():
     assert scenes.rpn == dataclasses.replace(real.rpn, num_pointwise=1)
     c4 = resolve(TrainConfig(data="a.json", backbone="resnet50_c4"))
     assert len(c4.rpn.anchors.strides) == 1
-    weights = resolve(
-        TrainConfig(data="a.json", init_weights="w.npz", weights_system="torchvision")
+    given = TrainConfig(
+        data="a.json", init_weights="w.npz", weights_system="torchvision"
     )
+    weights = resolve(given)
     assert (weights.frozen_stages, real.frozen_stages) == (2, 0)
+    assert (weights.trunk_lr_scale, real.trunk_lr_scale) == (0.2, 1.0)
+    sgd = dataclasses.replace(given, optimizer=OptimizerConfig())
+    assert resolve(sgd).trunk_lr_scale == 1.0
     assert (weights.optimizer.name, real.optimizer.name) == ("adamw", "muon")
     parts = resolve(TrainConfig(accumulate=3))
     assert parts.batch_size == 6

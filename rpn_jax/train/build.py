@@ -97,7 +97,12 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRu
     # The saved state is restored by its shapes, so nothing is initialized, and the
     # length of the schedule does not matter.
     schedule = make_schedule(config.optimizer, config.lr, 1)
-    optimizer = make_optimizer(config.optimizer, schedule, ema=config.ema)
+    optimizer = make_optimizer(
+        config.optimizer,
+        schedule,
+        trunk_lr_scale=config.trunk_lr_scale,
+        ema=config.ema,
+    )
     model = shapes_only(lambda rngs: build_model(config, rngs))
     graphdef, state = state_shapes(model, optimizer, make_mesh())
     checkpoints = places.best if best else places.checkpoints

@@ -9,6 +9,7 @@ from .train_config import ResolvedConfig, TrainConfig
 
 # What version 0.1.0 had, by the part of the settings.
 _EARLIER: Mapping[str, Mapping[str, Any]] = {
+    "optimizer": {"beta2": 0.999},
     "pipeline": {"reduced_decoding": False},
     "rpn": {"num_pointwise": 0},
     "targets": {
@@ -23,6 +24,8 @@ _EARLIER: Mapping[str, Mapping[str, Any]] = {
         "vote_iou_threshold": None,
     },
 }
+# What stays as it is in the run, whatever today's defaults are.
+_OF_RUN = ("batch_size", "lr", "trunk_lr_scale")
 Kept = Mapping[str, Any]
 
 
@@ -37,25 +40,26 @@ def earlier_settings(run: ResolvedConfig) -> Kept:
         part: [name for name, value in old.items() if parts[part][name] == value]
         for part, old in _EARLIER.items()
     }
-    return {"batch_size": run.batch_size, "lr": run.lr, "kept": kept}
+    return {name: getattr(run, name) for name in _OF_RUN} | {"kept": kept}
 
 
 def with_earlier(config: TrainConfig, earlier: Kept) -> TrainConfig:
     """The settings that continue a run, as if its defaults were today's.
 
-    * The batch size and the learning rate are those of the run, if there are none.
+    * The batch size and the learning rates are those of the run, if there are none.
     * A setting that has today's default gets that of version 0.1.0, if the run has it.
 
     Args:
         config: the settings as they were given.
         earlier: what `earlier_settings` found.
     """
-    for name in ("batch_size", "lr"):
+    for name in _OF_RUN:
         if getattr(config, name) is None:
             config = dataclasses.replace(config, **{name: earlier[name]})
     filled = with_parts(config)
     now = _parts(filled)
-    today = _parts(with_parts(dataclasses.replace(config, pipeline=None, rpn=None)))
+    open_parts = dataclasses.replace(config, optimizer=None, pipeline=None, rpn=None)
+    today = _parts(with_parts(open_parts))
     changed = {
         part: {
             name: _EARLIER[part][name]
@@ -67,23 +71,23 @@ def with_earlier(config: TrainConfig, earlier: Kept) -> TrainConfig:
     if not any(changed.values()):
         return config
     assert filled.rpn is not None
-    assert filled.pipeline is not None
     stages = {
         name: dataclasses.replace(getattr(filled.rpn, name), **changed[name])
         for name in ("targets", "proposals")
     }
-    return dataclasses.replace(
-        config,
-        pipeline=dataclasses.replace(filled.pipeline, **changed["pipeline"]),
-        rpn=dataclasses.replace(filled.rpn, **changed["rpn"], **stages),
-    )
+    others: dict[str, Any] = {
+        name: dataclasses.replace(getattr(filled, name), **changed[name])
+        for name in ("optimizer", "pipeline")
+    }
+    rules = dataclasses.replace(filled.rpn, **changed["rpn"], **stages)
+    return dataclasses.replace(config, rpn=rules, **others)
 
 
 def _parts(config: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
     """The fields of every part of settings that have a pipeline and rules."""
     assert config.rpn is not None
-    assert config.pipeline is not None
     parts = {
+        "optimizer": config.optimizer,
         "pipeline": config.pipeline,
         "rpn": config.rpn,
         "targets": config.rpn.targets,

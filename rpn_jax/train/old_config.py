@@ -23,7 +23,7 @@ _REMOVED = {
 def upgraded(values: Any) -> Any:
     """The content of a configuration file in today's fields.
 
-    Four things changed since version 0.1.0:
+    Five things changed since version 0.1.0:
 
     * `rpn.losses` lost `objectness_positive_weight` and `inside_weights`. They are
       dropped if they hold the value that had no effect.
@@ -32,6 +32,8 @@ def upgraded(values: Any) -> Any:
       it.
     * `pipeline.reduced_decoding` is new. Until then, nothing was decoded so. A file
       that has only some of the settings was written by hand, and gets today's default.
+    * `trunk_lr_scale` is new. Until then, the trunk had the full learning rate. A file
+      without a number for `lr` and `frozen_stages` gets today's default.
 
     Args:
         values: the parsed JSON, which is not changed.
@@ -47,6 +49,8 @@ def upgraded(values: Any) -> Any:
     pipeline = values.get("pipeline")
     if isinstance(pipeline, dict) and pipeline.keys() >= _OLD_PIPELINE:
         values = values | {"pipeline": {"reduced_decoding": False} | pipeline}
+    if None not in (values.get("lr"), values.get("frozen_stages")):
+        values = {"trunk_lr_scale": 1.0} | values
     if not isinstance(values.get("rpn"), dict):
         return values
     rules = dict(values["rpn"])

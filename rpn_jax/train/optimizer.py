@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ class OptimizerConfig:
             described at https://kellerjordan.github.io/posts/muon, which needs fewer
             steps from scratch. Muon updates kernels, and AdamW the other parameters.
         momentum: momentum of SGD, or the decay of the first moments of AdamW and Muon.
+        beta2: decay of the second moments of AdamW, and of Muon's part that is AdamW.
         weight_decay: decay of the kernels; biases and norms are never decayed. SGD adds
             it to the gradient, AdamW and Muon to the update.
         warmup_steps: number of steps in which the learning rate rises linearly to its
@@ -39,6 +40,7 @@ class OptimizerConfig:
 
     name: Literal["sgd", "adamw", "muon"] = "sgd"
     momentum: float = 0.9
+    beta2: float = 0.999
     weight_decay: float = 1e-4
     warmup_steps: int = 50
     schedule: Literal["cosine", "step", "constant"] = "cosine"
@@ -52,10 +54,15 @@ class OptimizerConfig:
                 "OptimizerConfig needs warmup_steps >= 0 and milestones in (0, 1), got "
                 f"{self.warmup_steps} and {self.milestones}."
             )
-        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
+        if not all(0 <= x < 1 for x in (self.momentum, self.beta2)):
             raise ValueError(
-                "OptimizerConfig needs a momentum in [0, 1) and a finite weight_decay "
-                f">= 0, got {self.momentum} and {self.weight_decay}."
+                "OptimizerConfig needs a momentum and a beta2 in [0, 1), got "
+                f"{self.momentum} and {self.beta2}."
+            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(
+                "OptimizerConfig needs a finite weight_decay >= 0, got "
+                f"{self.weight_decay}."
             )
         clip = 1.0 if self.clip_norm is None else self.clip_norm
         if not (0 < self.decay_factor < math.inf and clip > 0):
@@ -105,13 +112,18 @@ def make_schedule(
 
 
 def make_optimizer(
-    config: OptimizerConfig, schedule: optax.Schedule, *, ema: float | None = None
+    config: OptimizerConfig,
+    schedule: optax.Schedule,
+    *,
+    trunk_lr_scale: float = 1.0,
+    ema: float | None = None,
 ) -> optax.GradientTransformation:
     """Makes an optimizer that skips steps whose gradients are not finite.
 
     Args:
         config: the settings of the optimizer.
         schedule: the learning rate of every step.
+        trunk_lr_scale: factor of the learning rate of the trunk, `backbone.body`.
         ema: decay of the average of the weights, which `averaged` reads from the state;
             None keeps no average.
 
@@ -123,7 +135,7 @@ def make_optimizer(
     >>> optimizer = make_optimizer(config, make_schedule(config, 0.1, num_steps=10))
     >>> state = jax.eval_shape(optimizer.init, {"bias": jnp.zeros(3)})
     """
-    update = _make_update(config, schedule)
+    update = _with_trunk_scaled(_make_update(config, schedule), trunk_lr_scale)
     if config.clip_norm is not None:
         update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
     # The average is inside, so a skipped step does not change it.
@@ -172,6 +184,7 @@ def _make_update(
         return optax.adamw(
             schedule,
             b1=config.momentum,
+            b2=config.beta2,
             weight_decay=config.weight_decay,
             mask=_is_kernel,
         )
@@ -190,11 +203,39 @@ def _make_update(
         beta=config.momentum,
         weight_decay=config.weight_decay,
         adam_b1=config.momentum,
+        adam_b2=config.beta2,
         muon_weight_dimension_numbers=_matrices,
         consistent_rms=0.2,
         ns_steps=3,
         preconditioning="schatten",
     )
+
+
+def _with_trunk_scaled(
+    update: optax.GradientTransformation, scale: float
+) -> optax.GradientTransformation:
+    """Multiplies the updates of the trunk, and so their learning rate.
+
+    The state is that of `update`, so a checkpoint does not depend on the scale.
+    """
+
+    def step(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = update.update(updates, state, params)
+        scaled = jax.tree_util.tree_map_with_path(
+            lambda path, x: scale * x if _is_in_trunk(path) else x, updates
+        )
+        return scaled, state
+
+    return optax.GradientTransformation(update.init, step)
+
+
+def _is_in_trunk(path: tuple[Any, ...]) -> bool:
+    start = jax.tree_util.keystr(path[:2], simple=True, separator=".")
+    return start == "backbone.body"
 
 
 def _is_kernel(params: optax.Params) -> optax.Params:

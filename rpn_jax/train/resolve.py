@@ -11,8 +11,7 @@ from ..data import PipelineConfig
 from ..models import backbone_spec
 from ..models.interop import Checkpoint, SystemName, has_head, read_checkpoint
 from ..models.interop.network_shapes import shape_of
-from .defaults import SGD_LR, data_defaults, start_defaults
-from .optimizer import OptimizerConfig
+from .defaults import FINE_TUNING_LR, SGD_LR, data_defaults, start_defaults
 from .train_config import Preset, ResolvedConfig, TrainConfig
 
 
@@ -25,8 +24,8 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
             reads that file if `config.weights_system` is None.
 
     Returns:
-        The settings with a backbone, frozen stages, a batch size, an optimizer, a
-        learning rate, a pipeline, the rules, and the system of the weights. The head
+        The settings with a backbone, frozen stages, a batch size, an optimizer,
+        learning rates, a pipeline, the rules, and the system of the weights. The head
         has the layers that its weights have, if they are there and the rules have as
         many as by default.
 
@@ -39,7 +38,10 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
     config = _with_layers(config, weights)
     data, start = data_defaults(config), start_defaults(config)
     assert config.optimizer is not None  # `with_parts` has chosen one
+    is_sgd = config.optimizer.name == "sgd"
     rates = {"sgd": SGD_LR, "adamw": data.adamw_lr, "muon": data.muon_lr}
+    if weights is not None and has_head(weights):
+        rates["adamw"] = FINE_TUNING_LR
     return ResolvedConfig(
         **_filled(
             config,
@@ -48,6 +50,7 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
             batch_size=_shared_evenly(data.batch_size, config.accumulate),
             weights_system=None if weights is None else _system_of(weights),
             lr=rates[config.optimizer.name],
+            trunk_lr_scale=1.0 if is_sgd else start.trunk_lr_scale,
         )
     )
 
@@ -58,7 +61,7 @@ def with_parts(config: TrainConfig) -> TrainConfig:
     return TrainConfig(
         **_filled(
             config,
-            optimizer=OptimizerConfig(name=start.optimizer),
+            optimizer=start.optimizer,
             pipeline=PipelineConfig(min_side=data.min_side, max_side=data.max_side),
             rpn=_rules(config.preset, config.backbone or data.backbone),
         )

@@ -94,7 +94,10 @@ class Run:
             _logger.info("%s", load_weights(model, weights))
         self._schedule = make_schedule(config.optimizer, config.lr, self.num_steps)
         self._optimizer = make_optimizer(
-            config.optimizer, self._schedule, ema=config.ema
+            config.optimizer,
+            self._schedule,
+            trunk_lr_scale=config.trunk_lr_scale,
+            ema=config.ema,
         )
         self._graphdef, self._state = init_state(
             model, self._optimizer, self._mesh, spread=config.shard_parameters

@@ -38,7 +38,7 @@ BackboneName = Literal[
 ]
 _ABOVE_ZERO = (
     *("batch_size", "accumulate", "log_every", "max_skipped", "seeds", "steps"),
-    *("epochs", "checkpoint_every", "eval_every", "patience", "lr"),
+    *("epochs", "checkpoint_every", "eval_every", "patience", "lr", "trunk_lr_scale"),
 )
 
 
@@ -101,8 +101,12 @@ class TrainConfig:
         steps: number of updates, as an alternative to `epochs`. With neither, 1,000
             steps on scenes; on other data 12 epochs, but at least 500 steps.
         epochs: number of times that every image is seen.
-        lr: peak learning rate. None uses 0.02 for SGD, 0.001 for AdamW and Muon, and on
-            scenes 0.003 for AdamW and 0.007 for Muon.
+        lr: peak learning rate. None uses 0.02 for SGD, 0.002 for AdamW and 0.001 for
+            Muon; on scenes 0.003 and 0.007 for the last two; and 0.001 for AdamW if
+            `init_weights` have a head.
+        trunk_lr_scale: factor of the learning rate of the trunk, which is the backbone
+            without its pyramid. None uses 0.2 for AdamW and Muon with `init_weights`,
+            so that they change pretrained weights less than new ones, and otherwise 1.
         seed: seed of the weights, the order of images and the sampled anchors.
         seeds: number of runs, with the seeds `seed`, `seed + 1` and so on. Each has a
             folder in `out`; `seeds.json` and the table have the mean of their recall
@@ -162,6 +166,7 @@ class TrainConfig:
     steps: int | None = None
     epochs: float | None = None
     lr: float | None = None
+    trunk_lr_scale: float | None = None
     seed: int = 0
     seeds: int = 1
     seeds_mode: Literal["in_turn", "together"] | None = None
@@ -228,6 +233,7 @@ class ResolvedConfig(TrainConfig):
         frozen_stages: number of early stages that are not trained.
         batch_size: images per step, over all devices.
         lr: peak learning rate.
+        trunk_lr_scale: factor of the learning rate of the trunk.
         optimizer: settings of the optimizer.
         pipeline: how images become batches.
         rpn: settings of anchors, targets, losses and proposals.
@@ -237,6 +243,7 @@ class ResolvedConfig(TrainConfig):
     frozen_stages: int = 0
     batch_size: int = 8
     lr: float = 0.02
+    trunk_lr_scale: float = 1.0
     optimizer: OptimizerConfig = OptimizerConfig()
     pipeline: PipelineConfig = PipelineConfig()
     rpn: RPNConfig = RPNConfig()

@@ -1,5 +1,6 @@
 """Configuration files of version 0.1.0 mean today what they meant then."""
 
+import dataclasses
 import json
 
 import pytest
@@ -125,6 +126,18 @@ def test_an_old_run_decodes_originals_and_a_file_by_hand_has_the_default(read):
         pipeline = read({"pipeline": content}).pipeline
         assert pipeline.reduced_decoding == expected
         assert pipeline.min_side == 480
+
+
+def test_the_trunk_of_an_old_run_has_the_full_learning_rate(read):
+    def scale(values):
+        config = read({"init_weights": "w.npz"} | values, TrainConfig)
+        config = dataclasses.replace(config, weights_system="torchvision")
+        return resolve(config).trunk_lr_scale
+
+    old = {"lr": 0.001, "frozen_stages": 2}
+    assert scale(old) == 1.0
+    assert scale(old | {"trunk_lr_scale": 0.5}) == 0.5
+    assert scale(old | {"lr": None}) == scale({}) < 1.0
 
 
 @pytest.mark.parametrize(

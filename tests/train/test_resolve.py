@@ -45,6 +45,10 @@ def test_a_run_reads_its_weights_once(weights, reads, tmp_path):
     assert reads == [str(weights)]
     assert run.config.weights_system == "torchvision"
     assert run.config.frozen_stages == 2
+    # AdamW changes a trained head in smaller steps than a new one.
+    assert (run.config.optimizer.name, run.config.lr) == ("adamw", 1e-3)
+    trunk = TrainConfig(init_weights="w.npz", weights_system="torchvision_features")
+    assert resolve(trunk).lr == 3e-3
     expected = read_checkpoint(weights).tensors["head.deltas.kernel"]
     np.testing.assert_array_equal(run.model.head.deltas.kernel[...], expected)
     # By default the head of this backbone has a 1x1 convolution, and here it has none.

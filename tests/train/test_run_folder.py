@@ -54,3 +54,18 @@ def test_a_run_with_the_defaults_of_version_0_1_0_continues_with_them(tmp_path):
     other.claim(resolve(parse_training(size)))
     with pytest.raises(ValueError, match="reduced_decoding was True and is False"):
         other.claim(resolve(dataclasses.replace(continued, batch_size=None)))
+
+
+def test_a_run_from_weights_continues_with_its_rates(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    flags = ["--data", "a.json", "--backbone", "mobilenet_v2_fpn"]
+    flags += ["--init-weights", "w.npz", "--weights-system", "torchvision_features"]
+    old = ["--optimizer.beta2", "0.999", "--lr", "0.001", "--trunk-lr-scale", "1"]
+    before = resolve(parse_training([*flags, *old]))
+    folder.claim(before)
+    now = parse_training([*flags, "--resume"])
+    assert resolve(now).optimizer.beta2 != 0.999
+    continued = resolve(folder.continued(now))
+    rates = [(x.lr, x.trunk_lr_scale, x.optimizer) for x in (continued, before)]
+    assert rates[0] == rates[1]
+    folder.claim(continued)

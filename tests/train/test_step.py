@@ -270,6 +270,30 @@ def test_muon_makes_orthogonal_updates_of_kernels_and_adamw_all_others():
     assert np.all((norms > 0.6 * RATE * 0.6) & (norms < 1.3 * RATE * 0.6))
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_the_trunk_can_have_a_lower_learning_rate(name):
+    config = dataclasses.replace(PLAIN, name=name, weight_decay=0.5)
+    schedule = make_schedule(config, RATE, 1)
+    model = small_rpn.make_rpn()
+    params = nnx.split(model, model.is_trainable, ...)[1]
+
+    def updates(scale):
+        optimizer = make_optimizer(config, schedule, trunk_lr_scale=scale)
+        return optimizer.update(params, optimizer.init(params), params)
+
+    with jax.numpy_dtype_promotion("standard"):
+        full, scaled = jax.jit(lambda: (updates(1.0), updates(0.25)))()
+    assert jax.tree.structure(full) == jax.tree.structure(scaled)
+    leaves = jax.tree.leaves(scaled[0])
+    parts = set()
+    for (path, x), y in zip(jax.tree.leaves_with_path(full[0]), leaves, strict=True):
+        part = jax.tree_util.keystr(path[:2], simple=True, separator=".")
+        factor = 0.25 if part == "backbone.body" else 1.0
+        np.testing.assert_allclose(y, factor * x, rtol=1e-6, err_msg=str(path))
+        parts.add(part)
+    assert parts >= {"backbone.body", "head.convs", "head.logits"}
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -363,6 +387,7 @@ def test_the_loss_curve_of_a_spread_state_is_that_of_copies(curves_of_eight):
     ("options", "named"),
     [
         ({"momentum": 1.0}, "momentum"),
+        ({"beta2": 1.0}, "beta2"),
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"weight_decay": float("nan")}, "weight_decay"),
         ({"decay_factor": 0.0}, "decay_factor"),
