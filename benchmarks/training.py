@@ -46,9 +46,10 @@ _UNIFORM = {"positive_sampler": "uniform", "negative_sampler": "uniform"}
 def _alone(
     targets: Mapping[str, Any] = _UNIFORM, **losses: Any
 ) -> dict[str, Mapping[str, Any]]:
-    """One rule, with 256 uniform samples and the first settings of soft suppression."""
+    """One rule; else labels, 256 uniform samples and the first soft suppression."""
     sampled = {"num_samples": 256, **_UNIFORM, **targets}
-    return {"targets": sampled, "losses": losses, "proposals": _SOFT}
+    learned = {"objectness": "label", **losses}
+    return {"targets": sampled, "losses": learned, "proposals": _SOFT}
 
 
 _BALANCED = {
@@ -57,6 +58,7 @@ _BALANCED = {
 }
 CHANGES: Mapping[str, Changes] = {
     "pyramid": {},
+    "label": {"losses": {"objectness": "label"}},
     "greedy": _alone() | {"proposals": _GREEDY},
     "uniform": _alone(),
     "balanced": _alone(_BALANCED),

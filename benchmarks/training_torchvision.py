@@ -3,7 +3,7 @@
 import importlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,13 @@ def train_theirs(
     torch.manual_seed(config.seed)
     backbone, rpn = make_torchvision(config)
     params = [p for m in (backbone, rpn) for p in m.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in params if p.ndim > 1]},
-        {"params": [p for p in params if p.ndim == 1], "weight_decay": 0.0},
-    ]
+    groups = make_groups(params, set(backbone.body.parameters()), config)
     rules = config.optimizer
-    decay = {"lr": 0.0, "weight_decay": rules.weight_decay}
     if rules.name == "sgd":
-        optimizer = torch.optim.SGD(groups, momentum=rules.momentum, **decay)
+        optimizer = torch.optim.SGD(groups, lr=0.0, momentum=rules.momentum)
     else:
-        optimizer = torch.optim.AdamW(groups, betas=(rules.momentum, 0.999), **decay)
+        betas = (rules.momentum, rules.beta2)
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas)
     schedule = make_schedule(rules, config.lr, config.steps or 0)
     batches = train_batches(
         train, config.pipeline, batch_size=config.batch_size, seed=config.seed
@@ -46,7 +43,7 @@ def train_theirs(
         started = time.perf_counter()
         batch = next(batches)
         for group in optimizer.param_groups:
-            group["lr"] = np.asarray(schedule(step)).item()
+            group["lr"] = group["scale"] * np.asarray(schedule(step)).item()
         images = to_image_list(batch)
         keep = batch.gt_valid & ~batch.gt_ignore
         targets = [
@@ -65,6 +62,21 @@ def train_theirs(
     truths = [test.truth(row) for row in found]
     report = evaluate(truths, list(found.values()))
     return config.batch_size / statistics.median(seconds), report
+
+
+def make_groups(
+    params: Sequence[Any], trunk: Set[Any], config: ResolvedConfig
+) -> list[dict[str, Any]]:
+    """Groups parameters by decay and by the factor of their learning rate."""
+    groups: dict[tuple[float, float], list[Any]] = {}
+    for x in params:
+        decay = config.optimizer.weight_decay if x.ndim > 1 else 0.0
+        scale = config.trunk_lr_scale if x in trunk else 1.0
+        groups.setdefault((decay, scale), []).append(x)
+    return [
+        {"params": group, "weight_decay": decay, "scale": scale}
+        for (decay, scale), group in groups.items()
+    ]
 
 
 def make_torchvision(config: ResolvedConfig) -> tuple[Any, Any]:

@@ -237,6 +237,8 @@ def pyramid() -> RPNConfig:
       IoU, as in "Libra R-CNN" by Pang et al. (https://arxiv.org/abs/1904.02701). So
       small objects and near misses are not outnumbered.
     * There are 512 samples per image instead of 256, so more positives count.
+    * The score estimates the IoU of the predicted box with its object, by quality focal
+      loss (https://arxiv.org/abs/2006.04388), so boxes that fit come first.
     * The box loss is GIoU, averaged over positives, so it does not depend on how few of
       the samples are positive.
     * A box that loses at an IoU of 0.75 stays behind the others up to one of 0.95, and
@@ -253,7 +255,12 @@ def pyramid() -> RPNConfig:
             positive_sampler="instance_balanced",
             negative_sampler="iou_balanced",
         ),
-        losses=LossConfig(box_loss="giou", box_normalizer="positives", box_weight=2.0),
+        losses=LossConfig(
+            objectness="iou",
+            box_loss="giou",
+            box_normalizer="positives",
+            box_weight=2.0,
+        ),
         proposals=ProposalConfig(
             iou_threshold=0.75,
             soft_iou_threshold=0.95,
@@ -293,8 +300,5 @@ def cascade_rpn() -> RPNConfig:
             box_normalizer="positives",
             box_weight=2.0,
         ),
-        proposals=ProposalConfig(
-            pre_nms_top_k=2000,
-            iou_threshold=0.8,
-        ),
+        proposals=ProposalConfig(pre_nms_top_k=2000, iou_threshold=0.8),
     )

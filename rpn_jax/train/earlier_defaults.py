@@ -17,6 +17,7 @@ _EARLIER: Mapping[str, Mapping[str, Any]] = {
         "positive_sampler": "uniform",
         "negative_sampler": "uniform",
     },
+    "losses": {"objectness": "label"},
     "proposals": {
         "iou_threshold": 0.7,
         "soft_iou_threshold": None,
@@ -73,7 +74,7 @@ def with_earlier(config: TrainConfig, earlier: Kept) -> TrainConfig:
     assert filled.rpn is not None
     stages = {
         name: dataclasses.replace(getattr(filled.rpn, name), **changed[name])
-        for name in ("targets", "proposals")
+        for name in ("targets", "losses", "proposals")
     }
     others: dict[str, Any] = {
         name: dataclasses.replace(getattr(filled, name), **changed[name])
@@ -91,6 +92,7 @@ def _parts(config: TrainConfig) -> Mapping[str, Mapping[str, Any]]:
         "pipeline": config.pipeline,
         "rpn": config.rpn,
         "targets": config.rpn.targets,
+        "losses": config.rpn.losses,
         "proposals": config.rpn.proposals,
     }
     return {part: vars(settings) for part, settings in parts.items()}

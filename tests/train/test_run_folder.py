@@ -11,12 +11,12 @@ from rpn_jax.train.run_folder import RunFolder
 
 def test_a_changed_setting_is_named_with_its_path(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    flags = ["--rpn.losses.objectness", "iou", "--lr", "0.5"]
+    flags = ["--rpn.losses.objectness", "label", "--lr", "0.5"]
     folder.claim(resolve(parse_training(flags)))
     folder.claim(resolve(parse_training([*flags, "--resume", "--log-every", "3"])))
     with pytest.raises(ValueError, match="got other ones") as error:
         folder.claim(resolve(parse_training(["--lr", "0.5", "--resume"])))
-    assert "ones: rpn.losses.objectness was iou and is label. Pass" in str(error.value)
+    assert "ones: rpn.losses.objectness was label and is iou. Pass" in str(error.value)
 
 
 def test_the_numbers_of_readers_may_change(tmp_path):
@@ -36,7 +36,7 @@ def test_a_run_with_the_defaults_of_version_0_1_0_continues_with_them(tmp_path):
     old += ["--rpn.targets.negative-sampler", "uniform"]
     old += ["--rpn.targets.num-samples", "256", "--rpn.num-pointwise", "0"]
     old += ["--rpn.proposals.iou-threshold", "0.7", "--lr", "0.003"]
-    old += ["--rpn.proposals.soft-factor", "0.03"]
+    old += ["--rpn.proposals.soft-factor", "0.03", "--rpn.losses.objectness", "label"]
     before = parse_training([*size, *old])
     folder.claim(resolve(before))
     now = parse_training([*size, "--resume"])
