@@ -230,17 +230,13 @@ def pyramid() -> RPNConfig:
     """Default rules of `rpn-jax train` for a pyramid, which learn in few steps.
 
     * Anchors are RetinaNet's, nine per cell with sides from four strides on (Sec. 4 of
-      "Focal Loss" by Lin et al., https://arxiv.org/abs/1708.02002). With three sizes
-      per octave, every object has anchors that fit it.
-    * Anchors are positive from an IoU of 0.5.
+      "Focal Loss" by Lin et al., https://arxiv.org/abs/1708.02002).
+    * Anchors are positive from an IoU of 0.5. An image has 512 samples.
     * Sampled positives are balanced between objects, and negatives between intervals of
-      IoU, as in "Libra R-CNN" by Pang et al. (https://arxiv.org/abs/1904.02701). So
-      small objects and near misses are not outnumbered.
-    * There are 512 samples per image instead of 256, so more positives count.
+      IoU, as in "Libra R-CNN" by Pang et al. (https://arxiv.org/abs/1904.02701).
     * The score estimates the IoU of the predicted box with its object, by quality focal
       loss (https://arxiv.org/abs/2006.04388), so boxes that fit come first.
-    * The box loss is GIoU, averaged over positives, so it does not depend on how few of
-      the samples are positive.
+    * The box loss is GIoU, averaged over positives, however few of the samples are.
     * A box that loses at an IoU of 0.75 stays behind the others up to one of 0.95, and
       those that win are means of boxes around them; see `docs/benchmarks.md`.
 

@@ -52,7 +52,7 @@ class ProposeConfig:
         out: folder for the results.
         max_proposals: largest number of proposals per image; None keeps the limit of
             the network's settings.
-        min_score: lowest probability of a proposal that is written.
+        min_score: lowest score, from 0 to 1, of a proposal that is written.
         drawn: number of the best proposals in a picture; 0 draws no pictures.
         batch_size: images per batch of a `run`; `weights` see one image at a time.
     """
@@ -181,7 +181,7 @@ def _plot(pixels: plot.Pixels, proposals: ImageProposals, number: int) -> Figure
     """Plots the best proposals of an image."""
     figure, (ax,) = plot.image_axes([pixels], columns=1)
     # The best proposal is drawn last, so that no other one covers it. A brighter colour
-    # means a higher probability.
+    # means a higher score.
     boxes, scores = proposals.boxes[:number][::-1], proposals.scores[:number][::-1]
     brightness = [colors.to_hex(color) for color in colormaps["plasma"](scores)]
     plot.draw_boxes(ax, boxes, brightness, cased=True)
