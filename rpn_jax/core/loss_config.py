@@ -128,8 +128,8 @@ class LossConfig:
         require(
             self.focal_gamma is None or self.objectness == "label",
             f"LossConfig needs focal_gamma None with an objectness of "
-            f"{self.objectness!r}, got {self.focal_gamma}. Set quality_beta instead, or "
-            'choose the objectness "label".',
+            f"{self.objectness!r}, got {self.focal_gamma}. Set quality_beta, or choose "
+            'the objectness "label".',
         )
         # The derivative of x ** beta at 0 is infinite for other exponents.
         beta = self.quality_beta
