@@ -307,8 +307,9 @@ def test_defaults_follow_the_data_and_the_backbone():
     weights = resolve(given)
     assert (weights.frozen_stages, real.frozen_stages) == (2, 0)
     assert (weights.trunk_lr_scale, real.trunk_lr_scale) == (0.2, 1.0)
-    sgd = dataclasses.replace(given, optimizer=OptimizerConfig())
-    assert resolve(sgd).trunk_lr_scale == 1.0
+    for name in ("sgd", "muon"):
+        other = dataclasses.replace(given, optimizer=OptimizerConfig(name=name))
+        assert resolve(other).trunk_lr_scale == 1.0
     assert (weights.optimizer.name, real.optimizer.name) == ("adamw", "muon")
     parts = resolve(TrainConfig(accumulate=3))
     assert parts.batch_size == 6

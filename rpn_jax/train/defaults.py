@@ -34,7 +34,7 @@ class StartDefaults:
     Attributes:
         optimizer: settings of the optimizer.
         frozen_stages: number of early stages that keep their weights.
-        trunk_lr_scale: factor of the trunk's learning rate with AdamW and Muon.
+        trunk_lr_scale: factor of the trunk's learning rate with AdamW.
     """
 
     optimizer: OptimizerConfig

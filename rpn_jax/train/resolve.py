@@ -38,7 +38,7 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
     config = _with_layers(config, weights)
     data, start = data_defaults(config), start_defaults(config)
     assert config.optimizer is not None  # `with_parts` has chosen one
-    is_sgd = config.optimizer.name == "sgd"
+    is_adamw = config.optimizer.name == "adamw"
     rates = {"sgd": SGD_LR, "adamw": data.adamw_lr, "muon": data.muon_lr}
     if weights is not None and has_head(weights):
         rates["adamw"] = FINE_TUNING_LR
@@ -50,7 +50,7 @@ def resolve(config: TrainConfig, weights: Checkpoint | None = None) -> ResolvedC
             batch_size=_shared_evenly(data.batch_size, config.accumulate),
             weights_system=None if weights is None else _system_of(weights),
             lr=rates[config.optimizer.name],
-            trunk_lr_scale=1.0 if is_sgd else start.trunk_lr_scale,
+            trunk_lr_scale=start.trunk_lr_scale if is_adamw else 1.0,
         )
     )
 

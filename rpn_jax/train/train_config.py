@@ -105,8 +105,8 @@ class TrainConfig:
             Muon; on scenes 0.003 and 0.007 for the last two; and 0.001 for AdamW if
             `init_weights` have a head.
         trunk_lr_scale: factor of the learning rate of the trunk, which is the backbone
-            without its pyramid. None uses 0.2 for AdamW and Muon with `init_weights`,
-            so that they change pretrained weights less than new ones, and otherwise 1.
+            without its pyramid. None uses 0.2 for AdamW with `init_weights`, so that it
+            changes pretrained weights less than new ones, and otherwise 1.
         seed: seed of the weights, the order of images and the sampled anchors.
         seeds: number of runs, with the seeds `seed`, `seed + 1` and so on. Each has a
             folder in `out`; `seeds.json` and the table have the mean of their recall
