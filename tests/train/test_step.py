@@ -246,6 +246,29 @@ def test_adamw_moves_every_weight_by_the_learning_rate_at_first():
         np.testing.assert_allclose(np.abs(update).max(), RATE, rtol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_two_updates_of_a_bias_are_those_of_adam(name):
+    options = {"momentum": 0.8, "beta2": 0.5, "weight_decay": 0.0}
+    config = dataclasses.replace(PLAIN, name=name, **options)
+    optimizer = make_optimizer(config, make_schedule(config, RATE, 2))
+    rng = np.random.default_rng(0)
+    params = {"bias": np.zeros(5, np.float32)}
+    state, mean, square = jax.jit(optimizer.init)(params), 0.0, 0.0
+    update = jax.jit(optimizer.update)
+    for number in (1, 2):
+        gradient = rng.standard_normal(5).astype(np.float32)
+        with jax.numpy_dtype_promotion("standard"):
+            found, state = update({"bias": gradient}, state, params)
+        mean = 0.8 * mean + 0.2 * gradient
+        square = 0.5 * square + 0.5 * gradient**2
+        direction = mean / (1 - 0.8**number)
+        if name == "muon":  # with Nesterov's momentum
+            direction = 0.8 * mean / (1 - 0.8 ** (number + 1))
+            direction += 0.2 * gradient / (1 - 0.8**number)
+        expected = -RATE * direction / np.sqrt(square / (1 - 0.5**number))
+        np.testing.assert_allclose(found["bias"], expected, rtol=1e-4)
+
+
 def test_muon_makes_orthogonal_updates_of_kernels_and_adamw_all_others():
     config = dataclasses.replace(PLAIN, name="muon", weight_decay=0.0)
     rng = np.random.default_rng(0)
