@@ -132,8 +132,8 @@ class TrainConfig:
         log_every: number of steps between lines of `metrics.jsonl`.
         max_skipped: the run stops after this many consecutive steps with non-finite
             gradients.
-        optimizer: settings of the optimizer. None uses AdamW with `init_weights`, and
-            Muon without, because it needs fewer steps from scratch.
+        optimizer: settings of the optimizer. None uses AdamW with a `beta2` of 0.99 for
+            `init_weights`, and Muon without, which needs fewer steps from scratch.
         pipeline: how images become batches. None resizes the shorter side to 240 pixels
             for scenes and to 480 for other data.
         rpn: settings of anchors, targets, losses and proposals; None uses `preset`.
