@@ -51,8 +51,7 @@ from rpn_jax.train import (
     OptimizerConfig,
     TrainConfig,
     build_model,
-    make_optimizer,
-    make_schedule,
+    build_optimizer,
     resolve,
 )
 from rpn_jax.train.programs import keyed_step
@@ -128,13 +127,7 @@ def compile_step(
     """
     start = time.perf_counter()
     model = shapes_only(lambda rngs: build_model(config, rngs))
-    schedule = make_schedule(config.optimizer, config.lr, 1000)
-    optimizer = make_optimizer(
-        config.optimizer,
-        schedule,
-        trunk_lr_scale=config.trunk_lr_scale,
-        ema=config.ema,
-    )
+    optimizer, _ = build_optimizer(config, num_steps=1000)
     graphdef, state = state_shapes(model, optimizer, mesh)
     if config.shard_parameters:
         state = jax.tree.map(

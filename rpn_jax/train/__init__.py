@@ -5,6 +5,7 @@ from ..devices import make_mesh as make_mesh
 from ..devices import put_batch as put_batch
 from .build import TrainedRun as TrainedRun
 from .build import build_model as build_model
+from .build import build_optimizer as build_optimizer
 from .build import load_run as load_run
 from .checkpoints import CheckpointStore as CheckpointStore
 from .checkpoints import Restored as Restored

@@ -1,8 +1,9 @@
-"""The model of a run: freshly initialized, or from its newest checkpoint."""
+"""The model and the optimizer of a run, new or from its newest checkpoint."""
 
 import os
 from typing import Any, NamedTuple
 
+import optax
 from flax import nnx
 
 from ..devices import make_mesh
@@ -73,6 +74,34 @@ def build_model(config: ResolvedConfig, rngs: nnx.Rngs | None = None) -> RPN:
     )
 
 
+def build_optimizer(
+    config: ResolvedConfig, num_steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Makes the optimizer of a configuration.
+
+    Args:
+        config: the settings of a run, from `resolve`.
+        num_steps: number of steps of the whole run.
+
+    Returns:
+        The optimizer, and the learning rate of every step.
+
+    >>> from rpn_jax.train import TrainConfig, resolve
+    >>> config = resolve(TrainConfig(data="scenes"))
+    >>> optimizer, schedule = build_optimizer(config, num_steps=1000)
+    >>> float(schedule(0)) < config.lr
+    True
+    """
+    schedule = make_schedule(config.optimizer, config.lr, num_steps)
+    optimizer = make_optimizer(
+        config.optimizer,
+        schedule,
+        trunk_lr_scale=config.trunk_lr_scale,
+        ema=config.ema,
+    )
+    return optimizer, schedule
+
+
 def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRun:
     """Loads the model of a run from its newest intact checkpoint, or from the best.
 
@@ -96,13 +125,7 @@ def load_run(folder: str | os.PathLike[str], *, best: bool = False) -> TrainedRu
     config = read_config(ResolvedConfig, places.config)
     # The saved state is restored by its shapes, so nothing is initialized, and the
     # length of the schedule does not matter.
-    schedule = make_schedule(config.optimizer, config.lr, 1)
-    optimizer = make_optimizer(
-        config.optimizer,
-        schedule,
-        trunk_lr_scale=config.trunk_lr_scale,
-        ema=config.ema,
-    )
+    optimizer, _ = build_optimizer(config, num_steps=1)
     model = shapes_only(lambda rngs: build_model(config, rngs))
     graphdef, state = state_shapes(model, optimizer, make_mesh())
     checkpoints = places.best if best else places.checkpoints

@@ -15,13 +15,12 @@ from ..models import RPN, load_weights
 from ..models.interop import Checkpoint, read_checkpoint
 from .asked_steps import Loop, Wanted, make_steps
 from .asked_steps import Progress as Progress
-from .build import build_model
+from .build import build_model, build_optimizer
 from .checkpoints import CheckpointStore
 from .data_settings import count_steps, set_ignore_rule
 from .in_order import check_order
 from .metrics_log import MetricsLog, SilentLog, open_log
 from .metrics_window import Window
-from .optimizer import make_optimizer, make_schedule
 from .programs import Program, Programs
 from .reading_tally import ReadingTally, log_problems
 from .resolve import resolve
@@ -92,13 +91,7 @@ class Run:
         model = build_model(config)
         if weights is not None:
             _logger.info("%s", load_weights(model, weights))
-        self._schedule = make_schedule(config.optimizer, config.lr, self.num_steps)
-        self._optimizer = make_optimizer(
-            config.optimizer,
-            self._schedule,
-            trunk_lr_scale=config.trunk_lr_scale,
-            ema=config.ema,
-        )
+        self._optimizer, self._schedule = build_optimizer(config, self.num_steps)
         self._graphdef, self._state = init_state(
             model, self._optimizer, self._mesh, spread=config.shard_parameters
         )

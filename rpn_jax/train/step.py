@@ -151,11 +151,10 @@ def make_train_step(
         A function that maps a state, which may be donated, and a batch to the next
         state and the metrics.
 
-    >>> from rpn_jax.train import TrainConfig, build_model, make_mesh, make_optimizer
-    >>> from rpn_jax.train import make_schedule, resolve
+    >>> from rpn_jax.train import TrainConfig, build_model, build_optimizer, make_mesh
+    >>> from rpn_jax.train import resolve
     >>> config = resolve(TrainConfig(data="scenes", fpn_features=8))
-    >>> schedule = make_schedule(config.optimizer, config.lr, num_steps=10)
-    >>> optimizer = make_optimizer(config.optimizer, schedule)
+    >>> optimizer, _ = build_optimizer(config, num_steps=10)
     >>> graphdef, state = init_state(build_model(config), optimizer, make_mesh())
     >>> key = jax.random.key(config.seed)
     >>> step = make_train_step(graphdef, optimizer, key, config=config.rpn)
